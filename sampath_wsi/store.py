@@ -1,0 +1,236 @@
+"""How a Zarr store is begun, resumed, finished and opened again; the layouts are in the stages that write them.
+
+A store grows aside, in ``.NAME.partial`` next to its final path, and is renamed into place when it is whole, so that
+a path that exists is a finished store. Its root attributes record what made it (:class:`Provenance`). An unfinished
+store is resumed only if it was begun by exactly the same; a journal in it names the units of work (shards) that are
+safely written. All arrays are Zarr v3, sharded, and every chunk carries a checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from sampath_wsi.errors import StoreError
+from sampath_wsi.geometry import TileGrid
+
+FORMAT_VERSION = 1
+_KEY = "sampath_wsi"
+_JOURNAL = "done.journal"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a store. Two stores with equal provenance hold the same data.
+
+    Parameters
+    ----------
+    kind
+        ``tiles``, ``probabilities`` or ``segmentation``.
+    slide
+        Identifier, name and fingerprint of the slide, as :meth:`sampath_wsi.slide.Slide.describe` gives them.
+    grid
+        Where the tiles lie.
+    options
+        Every option that changes the data.
+    inputs
+        Identities (hashes) of what else went in: the store read, the model's weights.
+    """
+
+    kind: str
+    slide: dict[str, Any]
+    grid: TileGrid
+    options: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "slide": self.slide,
+            "grid": self.grid.to_json(),
+            "options": self.options,
+            "inputs": self.inputs,
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Provenance:
+        return cls(
+            kind=record["kind"],
+            slide=record["slide"],
+            grid=TileGrid.from_json(record["grid"]),
+            options=record["options"],
+            inputs=record["inputs"],
+        )
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the whole record: the name of the store's content."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+class GrowingStore:
+    """A store that is being written: made by :meth:`begin`, put in place by :meth:`finish`."""
+
+    def __init__(self, path: Path, provenance: Provenance, group: zarr.Group, done: set[int]) -> None:
+        self.path = path
+        self.provenance = provenance
+        self.group = group
+        self.done = done
+
+    @classmethod
+    def begin(cls, path: Path, provenance: Provenance) -> GrowingStore:
+        """Begin a store, or go on with the one that the same provenance began before."""
+        aside = _aside(path)
+        if aside.exists():
+            previous = _read_record(aside)
+            if previous == provenance.to_json():
+                return cls(path, provenance, zarr.open_group(aside, mode="r+"), _read_journal(aside))
+            shutil.rmtree(aside)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        group = zarr.create_group(aside, zarr_format=3, attributes={_KEY: provenance.to_json()})
+        return cls(path, provenance, group, set())
+
+    def array(
+        self,
+        name: str,
+        *,
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        chunks: tuple[int, ...],
+        shards: tuple[int, ...],
+        dimension_names: tuple[str, ...],
+        attributes: dict[str, Any] | None = None,
+    ) -> zarr.Array[Any]:
+        """Create an array, or open it if an earlier run created it; chunks of zeros are not written."""
+        if name in self.group:
+            existing = self.group[name]
+            assert isinstance(existing, zarr.Array)
+            return existing
+        return create_array(
+            self.group, name, shape, dtype, chunks, shards, dimension_names=dimension_names, attributes=attributes
+        )
+
+    def mark_done(self, unit: int) -> None:
+        """Record that a unit of work is written; only then may a later run skip it."""
+        with open(_aside(self.path) / _JOURNAL, "a", encoding="ascii") as journal:
+            journal.write(f"{unit}\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+        self.done.add(unit)
+
+    def finish(self) -> None:
+        """Put the store in place, over an older one of the same name."""
+        aside = _aside(self.path)
+        (aside / _JOURNAL).unlink(missing_ok=True)
+        remove_store(self.path)
+        os.replace(aside, self.path)
+
+
+def create_array(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...],
+    *,
+    dimension_names: tuple[str, ...],
+    attributes: dict[str, Any] | None = None,
+) -> zarr.Array[Any]:
+    """A sharded Zarr v3 array with zstd and a CRC-32C on every chunk."""
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=np.dtype(dtype),
+        chunks=chunks,
+        shards=shards,
+        compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        fill_value=0,
+        dimension_names=dimension_names,
+        attributes=attributes,
+        config={"write_empty_chunks": False},
+    )
+
+
+def open_store(path: Path, kind: str) -> tuple[zarr.Group, Provenance]:
+    """Open a finished store read-only.
+
+    Raises
+    ------
+    StoreError
+        If there is no finished store, or it is of another kind or format.
+    """
+    path = Path(path)
+    if not (path / "zarr.json").is_file():
+        hint = (
+            "It was begun but not finished: run the stage again." if _aside(path).exists() else "Run that stage first."
+        )
+        raise StoreError(f"{path}: there is no finished {kind} store", hint)
+    record = _read_record(path)
+    if record is None or record.get("kind") != kind:
+        raise StoreError(f"{path}: this is not a {kind} store of sampath-wsi", "Check the path.")
+    if record["format_version"] != FORMAT_VERSION:
+        raise StoreError(
+            f"{path}: written in format {record['format_version']}, this version reads format {FORMAT_VERSION}",
+            "Make it anew.",
+        )
+    return zarr.open_group(path, mode="r"), Provenance.from_json(record)
+
+
+def read_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """An array of an opened store.
+
+    Raises
+    ------
+    StoreError
+        If the store lacks it.
+    """
+    found = group.get(name)
+    if not isinstance(found, zarr.Array):
+        raise StoreError(f"{group.store_path}: the array '{name}' is missing", "Make the store anew.")
+    return found
+
+
+def is_finished(path: Path, provenance: Provenance) -> bool:
+    """Whether a finished store of exactly this provenance lies at the path."""
+    return _read_record(Path(path)) == provenance.to_json()
+
+
+def remove_store(path: Path) -> None:
+    """Remove a finished store, if there is one; it stops counting as finished before its data go."""
+    path = Path(path)
+    if path.exists():
+        (path / "zarr.json").unlink(missing_ok=True)
+        shutil.rmtree(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads((path / "zarr.json").read_text())["attributes"][_KEY]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _read_journal(aside: Path) -> set[int]:
+    try:
+        text = (aside / _JOURNAL).read_text(encoding="ascii")
+    except FileNotFoundError:
+        return set()
+    # A line that a crash cut short has no newline and does not count.
+    return {int(line) for line in text.split("\n")[:-1] if line.isdigit()}
