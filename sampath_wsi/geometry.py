@@ -48,6 +48,10 @@ class Box:
     def bottom(self) -> float:
         return self.y + self.height
 
+    def scaled(self, factor: float) -> Box:
+        """The same rectangle in a frame whose pixels are ``1 / factor`` times as large."""
+        return Box(self.x * factor, self.y * factor, self.width * factor, self.height * factor)
+
 
 @dataclass(frozen=True)
 class TileGrid:
@@ -136,7 +140,7 @@ class TileGrid:
 
     def keep(self, tiles: Iterable[int]) -> TileGrid:
         """The same grid with only these tiles."""
-        return replace(self, tiles=tuple(sorted(set(tiles))))
+        return replace(self, tiles=tuple(sorted({int(tile) for tile in tiles})))
 
     # -- scales -----------------------------------------------------------------------------------------------
 

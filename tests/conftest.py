@@ -16,3 +16,36 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no development data at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the real architecture, as small as it gets, with random weights: tiles of 128 px at 0.5 um/px."""
+    import torch
+
+    from sampath_wsi.classes import TissueClass
+    from sampath_wsi.model import (
+        Architecture,
+        ModelCard,
+        PathologyEncoderSpec,
+        SamEncoderSpec,
+        build_model,
+        save_bundle,
+    )
+
+    torch.manual_seed(0)
+    architecture = Architecture(
+        image_size=128,
+        sam=SamEncoderSpec(embed_dim=32, depth=2, heads=2, global_blocks=(1,), window=4),
+        pathology=PathologyEncoderSpec(name="vit_tiny_patch16_224", kwargs={"depth": 1}),
+        decoder_dim=32,
+    )
+    classes = (
+        TissueClass(name="Tumor", color=(200, 0, 0)),
+        TissueClass(name="Stroma", color=(150, 200, 150)),
+        TissueClass(name="Necrosis", color=(50, 50, 50)),
+    )
+    card = ModelCard(name="tiny", architecture=architecture, classes=classes, mpp=0.5, tile_px=128, overlap_px=16)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_bundle(folder, build_model(architecture, len(classes)), card)
+    return folder

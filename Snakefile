@@ -1,0 +1,31 @@
+# Whole slides -> tiles -> SAM-Path -> map -> polygons. Run it with: snakemake --cores 8 --resources gpu=1
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/segment.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/demo.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        RESULTS / "cohort.tsv",
+        expand(SLIDE_DIR / "segmentation.geojson.gz", slide=SLIDES),
+
+
+# A slide that fails does not stop the others (keep-going), but then the table is not made as an ordinary job: it is made
+# here, with the reason of every failure, from the records that the stages keep.
+onerror:
+    shell(COHORT_COMMAND)

@@ -1,0 +1,52 @@
+"""What stitching and vectorizing cost beside the paper's architecture (SAM ViT-B + HIPT), on the same tiles.
+
+    python benchmarks/paper_share.py                  # a synthetic slide of 8000 x 6000 px
+    python benchmarks/paper_share.py --slide my.svs
+
+The model has the paper's size and random weights: it costs what the trained one costs, and its noisy map is the hardest
+case for vectorizing. Goal: stitch and vectorize together under 5 % of the inference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from stages import measure, run_stages
+
+
+def write_random_model(folder: Path) -> None:
+    """A bundle of the paper's architecture with random weights."""
+    import torch
+
+    from sampath_wsi.model import build_model, save_bundle
+    from sampath_wsi.model.templates import template_card
+
+    torch.manual_seed(0)
+    card = template_card("sampath-bcss")
+    save_bundle(folder, build_model(card.architecture, len(card.classes)), card)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slide", type=Path, help="default: a synthetic slide")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        slide = arguments.slide
+        if slide is None:
+            slide = folder / "slide.tif"
+            measure("demo-slide", slide)
+        write_random_model(folder / "model")
+        costs = run_stages(slide, folder / "out", str(folder / "model"))
+    print("| stage | wall s | CPU s | peak MB | share of inference |\n|---|---:|---:|---:|---:|")
+    for stage, cost in costs.items():
+        share = cost.wall_s / costs["infer"].wall_s
+        print(f"| {stage} | {cost.wall_s:.1f} | {cost.cpu_s:.1f} | {cost.peak_mb:.0f} | {100 * share:.1f} % |")
+    both = (costs["stitch"].wall_s + costs["vectorize"].wall_s) / costs["infer"].wall_s
+    print(f"\nstitch + vectorize: {100 * both:.1f} % of the inference")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Stage 2: ``tiles.zarr`` -> class probabilities in ``probabilities.zarr``.
+
+Layout: ``probability (tile, class, y, x)`` uint8 (p = v / 255; the bytes of a pixel sum to 255) at the decoder's own
+resolution, one chunk a tile and one shard a batch; ``iou (tile, class)`` float32, the model's own estimate;
+``tissue (y, x)`` copied from the tile store. Loading, computing and writing run at the same time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from sampath_wsi.errors import ModelError
+from sampath_wsi.geometry import TileGrid
+from sampath_wsi.progress import Progress
+from sampath_wsi.store import GrowingStore, Provenance, is_finished, open_store, read_array
+
+log = logging.getLogger(__name__)
+
+_AHEAD = 2
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
+
+
+class PredictorLike(Protocol):
+    """What stage 2 needs of a model: see :class:`sampath_wsi.predictor.Predictor`."""
+
+    def __call__(self, rgb: NDArray[np.uint8]) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class ModelFrame:
+    """What a model expects of tiles, and who it is; taken from its card."""
+
+    name: str
+    weights_sha256: str
+    classes: tuple[dict[str, Any], ...]
+    mpp: float
+    tile_px: int
+    output_stride: int
+
+
+@dataclass(frozen=True)
+class InferResult:
+    """What stage 2 did. ``busy`` is the share of the wall time during which the device computed."""
+
+    tiles: int
+    computed: int
+    seconds: float
+    busy: float
+    reused: bool
+
+
+def infer(
+    tiles_path: Path,
+    out: Path,
+    frame: ModelFrame,
+    load_predictor: Callable[[], PredictorLike],
+    *,
+    precision: str,
+    batch: int,
+    progress: Progress | None = None,
+) -> InferResult:
+    """Run a model over a tile store, or go on where an earlier run with the same model and options stopped.
+
+    Parameters
+    ----------
+    tiles_path
+        A finished tile store.
+    out
+        The store to write (``.../probabilities.zarr``).
+    load_predictor
+        Called once, and only if there is something to compute.
+    precision
+        Recorded with the store; the predictor holds to it.
+    batch
+        Tiles a batch; batches are cut by tile position, so that a resumed run computes the same ones.
+
+    Raises
+    ------
+    StoreError
+        If the tile store cannot be used.
+    ModelError
+        If the tiles were made for a model of another resolution or tile size.
+    """
+    tiles, made_by = open_store(tiles_path, "tiles")
+    grid = made_by.grid
+    _check_fit(tiles_path, grid, frame)
+    options = {"model": frame.name, "classes": list(frame.classes), "precision": precision, "batch": batch}
+    inputs = {"tiles": made_by.identity, "weights": frame.weights_sha256}
+    provenance = Provenance("probabilities", made_by.slide, grid, options, inputs)
+    count = len(grid.tiles)
+    if is_finished(out, provenance):
+        return InferResult(count, 0, 0.0, 0.0, True)
+    store = GrowingStore.begin(out, provenance)
+    probability, iou = _arrays(store, grid, len(frame.classes), batch)
+    _copy_tissue(tiles, store)
+    todo = [first for first in range(0, count, batch) if first not in store.done]
+    done = count - sum(min(batch, count - first) for first in todo)
+    computed, begun, busy_s = count - done, time.monotonic(), 0.0
+
+    def write(first: int, result: Batch) -> None:
+        probability[first : first + len(result[0])] = result[0]
+        iou[first : first + len(result[1])] = result[1]
+        store.mark_done(first)
+
+    if todo:
+        predict = load_predictor()
+        begun = time.monotonic()
+        with ThreadPoolExecutor(1) as writer:
+            writing: deque[Future[None]] = deque()
+            for first, rgb in _loaded_ahead(read_array(tiles, "rgb"), todo, batch):
+                start = time.monotonic()
+                result = predict(rgb)
+                busy_s += time.monotonic() - start
+                writing.append(writer.submit(write, first, result))
+                while len(writing) > _AHEAD:
+                    writing.popleft().result()
+                done += len(rgb)
+                if progress is not None:
+                    progress(done, count)
+            for job in writing:
+                job.result()
+    store.finish()
+    seconds = time.monotonic() - begun
+    return InferResult(count, computed, seconds, busy_s / seconds if todo else 0.0, False)
+
+
+def _loaded_ahead(rgb: zarr.Array[Any], todo: list[int], batch: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield batches in order while a thread loads the next ones."""
+
+    def load(first: int) -> NDArray[np.uint8]:
+        return np.asarray(rgb[first : first + batch])
+
+    with ThreadPoolExecutor(1) as loader:
+        loading: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
+        for first in todo:
+            loading.append((first, loader.submit(load, first)))
+            if len(loading) > _AHEAD:
+                position, job = loading.popleft()
+                yield position, job.result()
+        for position, job in loading:
+            yield position, job.result()
+
+
+def _arrays(store: GrowingStore, grid: TileGrid, classes: int, batch: int) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
+    size, count = grid.tile_map_px, len(grid.tiles)
+    probability = store.array(
+        "probability",
+        shape=(count, classes, size, size),
+        dtype=np.uint8,
+        chunks=(1, classes, size, size),
+        shards=(batch, classes, size, size),
+        dimension_names=("tile", "class", "y", "x"),
+    )
+    iou = store.array(
+        "iou",
+        shape=(count, classes),
+        dtype=np.float32,
+        chunks=(batch, classes),
+        shards=(batch, classes),
+        dimension_names=("tile", "class"),
+    )
+    return probability, iou
+
+
+def _copy_tissue(tiles: zarr.Group, store: GrowingStore) -> None:
+    tissue = read_array(tiles, "tissue")
+    copy = store.array(
+        "tissue",
+        shape=tissue.shape,
+        dtype=tissue.dtype,
+        chunks=tissue.chunks,
+        shards=tissue.shards or tissue.chunks,
+        dimension_names=("y", "x"),
+        attributes=dict(tissue.attrs),
+    )
+    copy[:] = tissue[:]
+
+
+def _check_fit(tiles_path: Path, grid: TileGrid, frame: ModelFrame) -> None:
+    made_for = (grid.mpp_model, grid.tile_model_px, grid.output_stride)
+    if made_for != (frame.mpp, frame.tile_px, frame.output_stride):
+        raise ModelError(
+            f"{tiles_path}: tiles of {grid.tile_model_px} px at {grid.mpp_model:g} um/px (output stride "
+            f"{grid.output_stride}) do not fit the model '{frame.name}', which wants {frame.tile_px} px at "
+            f"{frame.mpp:g} um/px (output stride {frame.output_stride})",
+            "Tile the slide again with this model.",
+        )

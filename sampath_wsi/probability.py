@@ -1,0 +1,53 @@
+"""Probabilities as bytes: p = v / 255, and the bytes of a pixel sum to exactly 255.
+
+Works alike on NumPy arrays and torch tensors, so that the device that computes probabilities can also shrink them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCALE = 255
+
+
+def to_bytes(probability: Any, class_axis: int) -> Any:
+    """Round probabilities that sum to 1 along ``class_axis`` to bytes that sum to 255.
+
+    The running sum over the classes is rounded and differenced: no byte is off by a whole step, errors do not add up to
+    a bias, and the sum is exact. Pixels whose probabilities are all zero stay zero.
+
+    Parameters
+    ----------
+    probability
+        NumPy array or torch tensor of floats in [0, 1].
+
+    Returns
+    -------
+    The same kind and shape, uint8.
+    """
+    is_numpy = isinstance(probability, np.ndarray)
+    xp: Any = np if is_numpy else importlib.import_module("torch")
+    steps = xp.round(xp.cumsum(probability, class_axis) * SCALE)
+    first = steps[(slice(None),) * class_axis + (slice(0, 1),)]
+    after, before = (steps[(slice(None),) * class_axis + (part,)] for part in (slice(1, None), slice(None, -1)))
+    parts = [first, after - before]
+    joined: Any = xp.concatenate(parts, class_axis)
+    return joined.astype(np.uint8) if is_numpy else joined.to(xp.uint8)
+
+
+def argmax_label(probability: NDArray[Any]) -> NDArray[np.uint8]:
+    """Label values (class + 1) of ``(class, y, x)`` probabilities; 0 where all are zero. The first of equals wins.
+
+    A running maximum: several times faster than ``argmax`` along the first axis.
+    """
+    best = probability[0].copy()
+    label: NDArray[np.uint8] = (best > 0).astype(np.uint8)
+    for index in range(1, len(probability)):
+        better = probability[index] > best
+        label[better] = index + 1
+        np.maximum(best, probability[index], out=best)
+    return label

@@ -1,0 +1,8 @@
+"""How a long step tells that it advances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""

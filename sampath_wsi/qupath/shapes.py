@@ -1,0 +1,102 @@
+"""GeoJSON geometries, with QuPath's additions, as shapely geometries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import geojson
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+_KINDS = {
+    kind.__name__: kind
+    for kind in (
+        geojson.Point,
+        geojson.MultiPoint,
+        geojson.LineString,
+        geojson.MultiLineString,
+        geojson.Polygon,
+        geojson.MultiPolygon,
+    )
+}
+_MAX_DEPTH = 8
+_ELLIPSE_SIDES = 256
+
+
+def geometry_from_json(value: object) -> tuple[BaseGeometry, bool]:
+    """A geometry as QuPath would understand it.
+
+    Returns
+    -------
+    The geometry, valid and two-dimensional, and whether it had to be repaired.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is not a geometry, or an empty one.
+    """
+    geometry = shapely.force_2d(_parse(value, _MAX_DEPTH))
+    if shapely.is_empty(geometry) or not np.isfinite(shapely.get_coordinates(geometry)).all():
+        raise ValueError("its geometry is empty or not finite")
+    if isinstance(value, Mapping) and value.get("isEllipse") is True:
+        return _ellipse(geometry), False
+    if shapely.is_valid(geometry):
+        return geometry, False
+    return _mended(geometry), True
+
+
+def _parse(value: object, depth: int) -> BaseGeometry:
+    if not isinstance(value, Mapping):
+        raise TypeError("it has no geometry")
+    kind = value.get("type")
+    if kind == "GeometryCollection":
+        members = value.get("geometries")
+        if depth == 0 or not isinstance(members, list):
+            raise ValueError("its GeometryCollection is nested too deeply or has no geometries")
+        return shapely.GeometryCollection([_parse(member, depth - 1) for member in members])
+    if kind not in _KINDS:
+        raise ValueError(f"its geometry has the type {str(kind)[:40]!r}")
+    coordinates = value.get("coordinates")
+    if not isinstance(coordinates, list) or not coordinates:
+        raise ValueError("its geometry has no coordinates")
+    if kind == "Polygon":
+        coordinates = _closed(coordinates)
+    elif kind == "MultiPolygon":
+        coordinates = [_closed(part) for part in coordinates]
+    parsed = _KINDS[kind](coordinates=coordinates)
+    if problem := parsed.errors():
+        raise ValueError(f"its {kind}: {problem}")
+    return shapely.geometry.shape(parsed)
+
+
+def _closed(rings: Any) -> Any:
+    """Close rings that do not end where they began, as some tools write them; leave anything else to the checks."""
+    if not isinstance(rings, list):
+        return rings
+    return [
+        [*ring, ring[0]] if isinstance(ring, list) and len(ring) >= 3 and ring[0] != ring[-1] else ring
+        for ring in rings
+    ]
+
+
+def _ellipse(geometry: BaseGeometry) -> BaseGeometry:
+    """The ellipse within the polygon's bounds: QuPath reads nothing else of a polygon with ``isEllipse``."""
+    left, top, right, bottom = geometry.bounds
+    angle = np.linspace(0, 2 * np.pi, _ELLIPSE_SIDES, endpoint=False)
+    x = (left + right) / 2 + (right - left) / 2 * np.cos(angle)
+    y = (top + bottom) / 2 + (bottom - top) / 2 * np.sin(angle)
+    return shapely.Polygon(np.stack([x, y], axis=1))
+
+
+def _mended(geometry: BaseGeometry) -> BaseGeometry:
+    """A valid geometry of the same points; what has area makes lines and points beside it superfluous."""
+    valid = shapely.make_valid(geometry)
+    areas = [part for part in _flat(valid) if part.geom_type == "Polygon"]
+    return shapely.union_all(areas) if areas else valid
+
+
+def _flat(geometry: BaseGeometry) -> list[BaseGeometry]:
+    members = getattr(geometry, "geoms", None)
+    return [geometry] if members is None else [part for member in members for part in _flat(member)]

@@ -1,0 +1,145 @@
+"""The sample sheet: which slides are segmented, and what is known of each.
+
+A sheet is a tab-separated table with a header; a pattern such as ``data/*.svs`` makes one from file names.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sampath_wsi.errors import ConfigError
+from sampath_wsi.validation import check, schema_path
+
+COLUMNS = ("slide", "path", "mpp", "tissue_mask", "region", "truth")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_MPP = re.compile(r"(?P<x>\d*\.?\d+)(?:\s*x\s*(?P<y>\d*\.?\d+))?")
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One slide of the sheet; columns that this program does not know are kept in ``extra``."""
+
+    slide: str
+    path: str
+    mpp: str = ""
+    tissue_mask: str = ""
+    region: str = ""
+    truth: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def read_slides(slides: str) -> list[SheetRow]:
+    """Read a sample sheet, or make one from a pattern of file names.
+
+    Parameters
+    ----------
+    slides
+        Path of a ``.tsv`` file, or file names and patterns separated by commas.
+
+    Raises
+    ------
+    ConfigError
+        Naming row, column and remedy.
+    """
+    rows = _read_tsv(Path(slides)) if slides.endswith(".tsv") else _from_patterns(slides)
+    _check_unique(rows, slides)
+    return rows
+
+
+def parse_mpp(text: str) -> tuple[float, float]:
+    """``0.25`` or ``0.25x0.26`` as (x, y) in micrometres a pixel.
+
+    Raises
+    ------
+    ConfigError
+        If the text is neither, or not positive.
+    """
+    match = _MPP.fullmatch(text.strip())
+    mpp = (float(match["x"]), float(match["y"] or match["x"])) if match else (0.0, 0.0)
+    if min(mpp) <= 0:
+        raise ConfigError(f"mpp '{text}' is not a resolution", "Write micrometres a pixel, e.g. 0.25 or 0.25x0.26.")
+    return mpp
+
+
+def safe_id(stem: str) -> str:
+    """A slide id for a file name: letters, digits, ``.``, ``_`` and ``-``; everything else becomes ``_``."""
+    return _UNSAFE.sub("_", stem).strip("._-") or "slide"
+
+
+def _read_tsv(path: Path) -> list[SheetRow]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such sample sheet", "Check the key 'slides' of the config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}", "Save it as tab-separated text in UTF-8.") from error
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    reader = csv.DictReader(lines, delimiter="\t", strict=True)
+    header = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = header
+    for required in ("slide", "path"):
+        if required not in header:
+            raise ConfigError(
+                f"{path}: the header lacks the column '{required}' (it has: {', '.join(header) or 'nothing'})",
+                "Separate columns by tabs, and name at least 'slide' and 'path'.",
+            )
+    rows = [_row(path, number, entry) for number, entry in enumerate(_entries(path, reader), start=1)]
+    if not rows:
+        raise ConfigError(f"{path}: the sample sheet names no slide", "Add one line a slide.")
+    return rows
+
+
+def _entries(path: Path, reader: csv.DictReader[str]) -> Iterable[dict[str, str | None]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ConfigError(f"{path}, row {reader.line_num - 1}: {error}", "Mend the quotes of this row.") from error
+
+
+def _row(path: Path, number: int, entry: dict[str, str | None]) -> SheetRow:
+    where = f"{path}, row {number}"
+    if None in entry or None in entry.values():
+        raise ConfigError(f"{where}: it has not as many columns as the header", "Separate the columns by single tabs.")
+    values = {key: (value or "").strip() for key, value in entry.items()}
+    known = {key: value for key, value in values.items() if key in COLUMNS and value}
+    check(known, schema_path("slides"), where)
+    if "mpp" in known:
+        try:
+            parse_mpp(known["mpp"])
+        except ConfigError as error:
+            raise ConfigError(f"{where}, column mpp: {error}") from None
+    return SheetRow(**known, extra={key: value for key, value in values.items() if key not in COLUMNS})
+
+
+def _from_patterns(patterns: str) -> list[SheetRow]:
+    rows = []
+    for pattern in _split(patterns):
+        found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
+        if not found:
+            raise ConfigError(f"slides: nothing matches '{pattern}'", "Check the pattern, or name a .tsv sample sheet.")
+        rows += [SheetRow(safe_id(Path(path).stem), path) for path in found]
+    if not rows:
+        raise ConfigError("slides: the pattern is empty", "Name a .tsv sample sheet or a pattern like data/*.svs.")
+    return rows
+
+
+def _split(patterns: str) -> list[str]:
+    # A single pattern may hold spaces (folders of Windows shares do), so only commas separate.
+    return [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
+
+
+def _check_unique(rows: list[SheetRow], slides: str) -> None:
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        # Compared without case: some file systems cannot hold both.
+        first = seen.setdefault(row.slide.lower(), number)
+        if first != number:
+            raise ConfigError(
+                f"{slides}, rows {first} and {number}: the slide id '{row.slide}' occurs twice",
+                "Give every slide an id of its own (in a sample sheet).",
+            )

@@ -1,0 +1,177 @@
+"""The tissue of a synthetic slide: which class lies where.
+
+The anatomy is a stack of smooth random fields with thresholds: a piece of tissue with a ragged outline and tears on
+a glass slide; tumour nests in stroma; necrosis in the depth of the tumour; lymphoid aggregates and bleeding
+("Other") in what is left. Thresholds are quantiles over the whole slide, so that every class has its share.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sampath_wsi.classes import TissueClass
+from sampath_wsi.errors import ConfigError
+from sampath_wsi.synthetic.noise import Floats, derive_seed, pixel_centres_um, smooth_noise
+
+CLASSES = (
+    TissueClass(name="Tumor", color=(200, 0, 0)),
+    TissueClass(name="Stroma", color=(150, 200, 150)),
+    TissueClass(name="Immune cells", color=(160, 90, 160)),
+    TissueClass(name="Necrosis", color=(50, 50, 50)),
+    TissueClass(name="Other", color=(255, 200, 0)),
+)
+GLASS, TUMOR, STROMA, IMMUNE, NECROSIS, OTHER = range(6)
+
+TRUTH_DOWNSAMPLE = 4
+"""Level-0 pixels along one side of a pixel of the class map."""
+
+_SHARE_OF_TISSUE = {TUMOR: 0.42, NECROSIS: 0.11, IMMUNE: 0.13, OTHER: 0.10}
+_SMALLEST_SLIDE_PX = 256
+_SAMPLES_AN_AXIS = 192
+_SHIFT_UM = 14.0
+_LARGEST_SHIFT_UM = 40.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A synthetic slide before it is painted; the class map of any window can be asked for.
+
+    Parameters
+    ----------
+    width_px, height_px
+        Size of level 0.
+    mpp
+        Micrometres a level-0 pixel. Structures are laid out in micrometres, so that one seed gives the same
+        tissue at every resolution.
+    seed
+        Everything random is drawn from it.
+
+    Raises
+    ------
+    ConfigError
+        If the slide is smaller than 256 px or the resolution is not positive.
+    """
+
+    width_px: int
+    height_px: int
+    mpp: float = 0.25
+    seed: int = 0
+    _thresholds: dict[int, float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if min(self.width_px, self.height_px) < _SMALLEST_SLIDE_PX or not 0 < self.mpp < float("inf"):
+            raise ConfigError(
+                f"a synthetic slide of {self.width_px} x {self.height_px} px at {self.mpp} um/px cannot be made",
+                f"Ask for at least {_SMALLEST_SLIDE_PX} px a side and a positive resolution.",
+            )
+        object.__setattr__(self, "_thresholds", self._find_thresholds())
+
+    @property
+    def map_size_px(self) -> tuple[int, int]:
+        """(width, height) of the class map: :data:`TRUTH_DOWNSAMPLE` level-0 pixels each, rounded up."""
+        return -(-self.width_px // TRUTH_DOWNSAMPLE), -(-self.height_px // TRUTH_DOWNSAMPLE)
+
+    @property
+    def map_mpp(self) -> float:
+        """Micrometres a pixel of the class map."""
+        return self.mpp * TRUTH_DOWNSAMPLE
+
+    def class_map(self, x_map_px: int, y_map_px: int, width_map_px: int, height_map_px: int) -> NDArray[np.uint8]:
+        """Labels of a window of the class map; the window may reach beyond the slide.
+
+        Returns
+        -------
+        ``(height_map_px, width_map_px)`` uint8: 0 = glass, i + 1 = class i of :data:`CLASSES`. A pixel has the
+        class of its centre.
+        """
+        reach_px = math.ceil(_LARGEST_SHIFT_UM / self.map_mpp)
+        x_um = pixel_centres_um(x_map_px - reach_px, width_map_px + 2 * reach_px, self.map_mpp)
+        y_um = pixel_centres_um(y_map_px - reach_px, height_map_px + 2 * reach_px, self.map_mpp)
+        labels = self._labels(x_um, y_um)
+        inner = slice(reach_px, -reach_px)
+        if not labels.any():
+            return labels[inner, inner]
+        # The fields' lattice shows as level and upright borders; shifting every pixel a little bends them.
+        shifts_px = [
+            np.rint(
+                np.clip(
+                    _SHIFT_UM * self.noise(name, 85, x_um[inner], y_um[inner]), -_LARGEST_SHIFT_UM, _LARGEST_SHIFT_UM
+                )
+                / self.map_mpp
+            ).astype(np.int64)
+            for name in ("shift down", "shift across")
+        ]
+        rows = reach_px + np.arange(height_map_px)[:, None] + shifts_px[0]
+        columns = reach_px + np.arange(width_map_px)[None, :] + shifts_px[1]
+        shifted: NDArray[np.uint8] = labels[rows, columns]
+        return shifted
+
+    def _labels(self, x_um: Floats, y_um: Floats) -> NDArray[np.uint8]:
+        tissue = self._tissue_um(x_um, y_um) > 0
+        labels = np.zeros(tissue.shape, np.uint8)
+        if not tissue.any():
+            return labels
+        fields = self._class_fields(x_um, y_um)
+        limits = self._thresholds
+        labels[tissue] = STROMA
+        labels[tissue & (fields[OTHER] > limits[OTHER])] = OTHER
+        labels[tissue & (fields[IMMUNE] > limits[IMMUNE])] = IMMUNE
+        tumour = tissue & (fields[TUMOR] > limits[TUMOR])
+        labels[tumour] = TUMOR
+        labels[tumour & (fields[NECROSIS] > limits[NECROSIS])] = NECROSIS
+        return labels
+
+    def noise(self, name: str, wavelength_um: float, x_um: Floats, y_um: Floats) -> Floats:
+        """One named random field of this slide on the grid of two axes: mean 0, variance 1."""
+        return smooth_noise(x_um, y_um, wavelength_um, derive_seed(self.seed, "field", name))
+
+    def _tissue_um(self, x_um: Floats, y_um: Floats) -> Floats:
+        """Roughly the distance from the tissue's outline or the next tear in micrometres, positive inside."""
+        width_um, height_um = self.width_px * self.mpp, self.height_px * self.mpp
+        shorter_um = min(width_um, height_um)
+        across = np.abs(x_um / width_um - 0.5) / 0.42
+        down = np.abs(y_um / height_um - 0.5) / 0.42
+        radius = (across[None, :] ** 2.6 + down[:, None] ** 2.6) ** (1 / 2.6)
+        outline = (1 - radius) * 0.43 * shorter_um
+        outline += 0.050 * shorter_um * self.noise("outline", shorter_um / 3, x_um, y_um)
+        outline += 0.014 * shorter_um * self.noise("outline, finer", shorter_um / 9, x_um, y_um)
+        outline += 9 * self.noise("ragged", 70, x_um, y_um) + 2.5 * self.noise("frayed", 18, x_um, y_um)
+        course = np.abs(self.noise("tear", 420, x_um, y_um)) * 170
+        opening = 16 * self.noise("tear opens", 520, x_um, y_um) - 19
+        opening += 2 * self.noise("tear, ragged", 25, x_um, y_um)
+        return np.minimum(outline, course - opening)
+
+    def _class_fields(self, x_um: Floats, y_um: Floats) -> dict[int, Floats]:
+        tumour = self.noise("tumour", 270, x_um, y_um) + 0.5 * self.noise("tumour nests", 113, x_um, y_um)
+        tumour += 0.14 * self.noise("tumour border", 43, x_um, y_um)
+        depth = self.noise("necrosis", 210, x_um, y_um) + 0.2 * self.noise("necrosis border", 61, x_um, y_um)
+        immune = self.noise("immune", 180, x_um, y_um) + 0.22 * self.noise("immune border", 67, x_um, y_um)
+        other = self.noise("bleeding", 230, x_um, y_um) + 0.22 * self.noise("bleeding border", 73, x_um, y_um)
+        # Necrosis lies deep in the tumour; bleeding keeps away from it.
+        return {TUMOR: tumour, NECROSIS: depth + 0.9 * tumour, IMMUNE: immune, OTHER: other - 0.3 * tumour}
+
+    def _find_thresholds(self) -> dict[int, float]:
+        x_um, y_um = (
+            pixel_centres_um(0, _SAMPLES_AN_AXIS, side_px * self.mpp / _SAMPLES_AN_AXIS)
+            for side_px in (self.width_px, self.height_px)
+        )
+        free = self._tissue_um(x_um, y_um) > 0
+        tissue = max(1, int(free.sum()))
+        fields = self._class_fields(x_um, y_um)
+        thresholds: dict[int, float] = {}
+
+        def cut(label: int, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            values = fields[label][among]
+            share = min(1.0, _SHARE_OF_TISSUE[label] * tissue / max(1, values.size))
+            thresholds[label] = float(np.quantile(values, 1 - share)) if values.size else float("inf")
+            return among & (fields[label] > thresholds[label])
+
+        tumour = cut(TUMOR, free)
+        cut(NECROSIS, tumour)
+        immune = cut(IMMUNE, free & ~tumour)
+        cut(OTHER, free & ~tumour & ~immune)
+        return thresholds

@@ -1,0 +1,187 @@
+"""Stage 1: the tiles of a slide that hold tissue, at the model's resolution, in ``tiles.zarr``.
+
+Layout: ``rgb (tile, y, x, 3)`` uint8, one chunk a tile and several tiles a shard; ``tissue (y, x)`` uint8, the soft
+tissue mask (128 or more is tissue), with its scale in the attribute ``px_level0_px``. The store is disposable.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from sampath_wsi.files import sha256
+from sampath_wsi.geometry import TileGrid
+from sampath_wsi.progress import Progress
+from sampath_wsi.slide import SlideInfo, SlideReader
+from sampath_wsi.store import GrowingStore, Provenance, is_finished
+from sampath_wsi.tissue import TissueMask, TissueOptions, find_tissue
+
+log = logging.getLogger(__name__)
+
+_TILES_A_SHARD = 16
+# Resolutions coarser than this many times the model's are still tiled, with a warning: what a network trained on
+# nuclei says about a thumbnail is not worth much.
+_UPSAMPLING_WARNED = 1.5
+
+
+@dataclass(frozen=True)
+class TileOptions:
+    """What the model wants (resolution in um/px, tile and overlap in pixels, output stride) and which tiles count."""
+
+    mpp_model: float
+    tile_model_px: int
+    overlap_model_px: int
+    output_stride: int
+    min_tissue: float = 0.0
+    tissue: TissueOptions = field(default_factory=TissueOptions)
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """What stage 1 did."""
+
+    grid: TileGrid
+    tiles: int
+    tissue_um2: float
+    warnings: tuple[str, ...]
+    reused: bool
+
+
+def tile_slide(
+    info: SlideInfo,
+    out: Path,
+    options: TileOptions,
+    *,
+    slide_id: str,
+    mask_path: Path | None = None,
+    region_path: Path | None = None,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> TileResult:
+    """Tile a slide into a Zarr store, or go on where an earlier run with the same options stopped.
+
+    Parameters
+    ----------
+    info
+        The slide, from :func:`sampath_wsi.slide.inspect_slide`.
+    out
+        The store to write (``.../tiles.zarr``).
+    mask_path, region_path
+        See :func:`sampath_wsi.tissue.find_tissue`.
+    threads
+        Readers, each with a handle of its own and one shard in memory.
+
+    Raises
+    ------
+    SlideError, AnnotationError, ConfigError
+        See :mod:`sampath_wsi.errors`; what was written stays aside for the next run.
+    """
+    reader = SlideReader(info)
+    everything = TileGrid.plan(
+        slide_size_level0_px=info.size_level0_px,
+        mpp=info.mpp,
+        mpp_source=info.mpp_source,
+        region_level0_px=info.bounds_level0_px,
+        mpp_model=options.mpp_model,
+        tile_model_px=options.tile_model_px,
+        overlap_model_px=options.overlap_model_px,
+        output_stride=options.output_stride,
+    )
+    mask = find_tissue(reader, everything, options.tissue, mask_path=mask_path, region_path=region_path)
+    grid = everything.keep(mask.tiles(everything, options.min_tissue))
+    inputs = {
+        name: sha256(path) for name, path in (("tissue_mask", mask_path), ("region", region_path)) if path is not None
+    }
+    provenance = Provenance("tiles", info.describe(slide_id), grid, asdict(options), inputs)
+    result = TileResult(grid, len(grid.tiles), _tissue_um2(mask, grid), tuple(_warnings(info, grid)), False)
+    if is_finished(out, provenance):
+        return replace(result, reused=True)
+    store = GrowingStore.begin(out, provenance)
+    _write_mask(store, mask)
+    _write_tiles(store, reader, grid, threads, progress)
+    store.finish()
+    return result
+
+
+def _write_tiles(
+    store: GrowingStore, reader: SlideReader, grid: TileGrid, threads: int, progress: Progress | None
+) -> None:
+    size = grid.tile_model_px
+    # Small slides get small shards, so that every reader has some; the size follows from the grid alone.
+    shard = max(1, min(_TILES_A_SHARD, -(-len(grid.tiles) // 8)))
+    rgb = store.array(
+        "rgb",
+        shape=(len(grid.tiles), size, size, 3),
+        dtype=np.uint8,
+        chunks=(1, size, size, 3),
+        shards=(shard, size, size, 3),
+        dimension_names=("tile", "y", "x", "channel"),
+    )
+    missing = [first for first in range(0, len(grid.tiles), shard) if first not in store.done]
+
+    def write_shard(first: int) -> int:
+        tiles = grid.tiles[first : first + shard]
+        _read_into(rgb, first, reader, grid, tiles)
+        return first
+
+    done = len(grid.tiles) - sum(min(shard, len(grid.tiles) - first) for first in missing)
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = [pool.submit(write_shard, first) for first in missing]
+        try:
+            for job in as_completed(jobs):
+                first = job.result()
+                store.mark_done(first)
+                done += min(shard, len(grid.tiles) - first)
+                if progress is not None:
+                    progress(done, len(grid.tiles))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _read_into(rgb: zarr.Array[Any], first: int, reader: SlideReader, grid: TileGrid, tiles: tuple[int, ...]) -> None:
+    size = grid.tile_model_px
+    block = np.empty((len(tiles), size, size, 3), np.uint8)
+    for k, tile in enumerate(tiles):
+        row, column = grid.row_column(tile)
+        what = f"tile {tile} (row {row}, column {column})"
+        block[k] = reader.read(grid.tile_box_level0_px(tile), (size, size), what=what)
+    rgb[first : first + len(tiles)] = block
+
+
+def _write_mask(store: GrowingStore, mask: TissueMask) -> None:
+    values = np.rint(mask.values * 255).astype(np.uint8)
+    array = store.array(
+        "tissue",
+        shape=values.shape,
+        dtype=np.uint8,
+        chunks=(512, 512),
+        shards=(2048, 2048),
+        dimension_names=("y", "x"),
+        attributes={"px_level0_px": list(mask.px_level0_px)},
+    )
+    array[:] = values
+
+
+def _tissue_um2(mask: TissueMask, grid: TileGrid) -> float:
+    px_um2 = mask.px_level0_px[0] * grid.mpp_x * mask.px_level0_px[1] * grid.mpp_y
+    return float((mask.values >= 0.5).sum()) * px_um2
+
+
+def _warnings(info: SlideInfo, grid: TileGrid) -> list[str]:
+    found = []
+    if not grid.tiles:
+        found.append("no tissue was found")
+    coarser = max(info.mpp) / grid.mpp_model
+    if coarser > _UPSAMPLING_WARNED:
+        found.append(
+            f"the slide's finest resolution ({max(info.mpp):g} um/px) is {coarser:.3g} times coarser than what "
+            f"the model was trained on ({grid.mpp_model:g} um/px): do not rely on the result"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Training of SAM-Path: data, augmentation, loss, metrics and the loop."""

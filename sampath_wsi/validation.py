@@ -1,0 +1,77 @@
+"""Checks against JSON schemas, with messages for people: where, what is wrong, and what may stand there."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from sampath_wsi.errors import ConfigError
+
+
+def check(instance: object, schema_path: Path, where: str) -> None:
+    """Check a value against a YAML schema.
+
+    Parameters
+    ----------
+    where
+        Names the value in the message ("config/slides.tsv, row 3").
+
+    Raises
+    ------
+    ConfigError
+        Naming the key or column, what is wrong with it, and its description in the schema as the remedy.
+    """
+    error = best_match(_validator(schema_path).iter_errors(instance))
+    if error is not None:
+        key = ".".join(str(part) for part in error.absolute_path)
+        raise ConfigError(f"{where}{f', {key}' if key else ''}: {_problem(error)}", _remedy(error))
+
+
+def fill_defaults(instance: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration in which absent keys have the schema's defaults, at every depth."""
+    filled = dict(instance)
+    for key, entry in schema.get("properties", {}).items():
+        if entry.get("type") == "object":
+            filled[key] = fill_defaults(filled.get(key) or {}, entry)
+        elif key not in filled and "default" in entry:
+            filled[key] = entry["default"]
+    return filled
+
+
+def schema_path(name: str) -> Path:
+    """The file of a schema of the workflow: in the checkout, or inside the installed package."""
+    package = Path(__file__).parent
+    for workflow in (package.parent / "workflow", package / "workflow"):
+        path = workflow / "schemas" / f"{name}.schema.yaml"
+        if path.is_file():
+            return path
+    raise ConfigError(f"the workflow's schema '{name}' is not installed beside {package}", "Install sampath-wsi again.")
+
+
+def load_schema(schema_path: Path) -> dict[str, Any]:
+    """A schema as a dictionary."""
+    schema: dict[str, Any] = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
+    return schema
+
+
+@cache
+def _validator(schema_path: Path) -> Draft202012Validator:
+    return Draft202012Validator(load_schema(schema_path))
+
+
+def _problem(error: ValidationError) -> str:
+    if error.validator == "additionalProperties":
+        schema: Any = error.schema
+        known = ", ".join(schema.get("properties", {}))
+        return f"{error.message} (known: {known})"
+    return error.message
+
+
+def _remedy(error: ValidationError) -> str:
+    description = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+    return f"Expected: {description}" if description else ""

@@ -1,0 +1,11 @@
+"""Stage 4: polygons from the class map.
+
+``survey`` finds the connected regions of every chunk and joins them over the chunk borders; ``clean`` merges what is
+too small, on the graph of the regions; ``outline`` follows the outlines of every chunk (``polygons``), simplifies them
+and cuts them where chunks meet (``seams``); ``core`` puts them together again, and ``drawing`` makes QuPath's objects
+of them. Only ``stage`` knows slides and options; only ``chunks`` knows stores.
+"""
+
+from sampath_wsi.vectorize.stage import Frame, VectorizeResult, vectorize
+
+__all__ = ["Frame", "VectorizeResult", "vectorize"]

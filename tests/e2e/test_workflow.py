@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers import blob_slide, write_slide
+
+from .workflow import checkout, read_table, snakemake, snapshot
+
+FILES = ("segmentation.geojson.gz", "segmentation.ome.zarr/zarr.json", "overlay.png", "summary.json")
+
+
+@pytest.mark.slow
+def test_a_batch_with_bad_slides_finishes_the_others_and_ends_with_an_error(
+    tmp_path: Path, tiny_model: Path, shared_data: Path
+) -> None:
+    folder = checkout(tmp_path / "work")
+    data = folder / "data"
+    blob_slide(data / "a good one (1).tif")
+    blob_slide(data / "nompp.tif", mpp=None)
+    blob_slide(data / "absurd.tif", mpp=1000)
+    write_slide(data / "blank.tif", np.full((300, 300, 3), 245, np.uint8))
+    (data / "empty.svs").touch()
+    (data / "folder.svs").mkdir()
+    bad = {
+        "nompp": (data / "nompp.tif", "its metadata hold no resolution (mpp)"),
+        "absurd": (data / "absurd.tif", "1000 x 1000 um/px, which no slide has"),
+        "empty": (data / "empty.svs", "the file is empty"),
+        "folder": (data / "folder.svs", "this is a directory"),
+        "missing": (data / "missing.svs", "there is no such slide"),
+        "broken": (shared_data / "slides" / "broken.svs", "not a slide that OpenSlide knows"),
+        "unopenable": (shared_data / "slides" / "unopenable.tiff", "Unsupported TIFF compression"),
+        "unreadable": (shared_data / "slides" / "unreadable.svs", "Bogus marker length"),
+    }
+    good = {"good": data / "a good one (1).tif", "override": data / "absurd.tif", "blank": data / "blank.tif"}
+    lines = ["slide\tpath\tmpp\tpatient"]
+    lines += [f"{name}\t{path}\t\tP-{name}" for name, (path, _) in bad.items()]
+    lines += [f"{name}\t{path}\t{'0.5' if name == 'override' else ''}\tP-{name}" for name, path in good.items()]
+    (folder / "slides.tsv").write_text("\n".join(lines) + "\n")
+
+    options = ("--config", "slides=slides.tsv", f"model={tiny_model}")
+    done = snakemake(folder, *options)
+    print(done.stderr)
+    assert done.returncode != 0
+    rows = {row["slide"]: row for row in read_table(folder / "results" / "cohort.tsv")}
+    assert list(rows)[: len(bad)] == list(bad)
+    for name, (_, reason) in bad.items():
+        assert rows[name]["status"] == "failed"
+        assert reason in rows[name]["reason"]
+        assert rows[name]["patient"] == f"P-{name}"
+        left = [p for p in (folder / "results" / "slides" / name).rglob("*") if p.is_file()]
+        assert [p.name for p in left] == ["tile.json"], f"{name} left {left}"
+    for name in good:
+        assert rows[name]["status"] == "ok", rows[name]
+        assert all((folder / "results" / "slides" / name / file).exists() for file in FILES)
+    assert rows["override"]["mpp_source"] == "sample sheet"
+    assert float(rows["blank"]["tissue_mm2"]) == 0
+    assert rows["blank"]["warnings"] == "no tissue was found"
+    assert "Traceback" not in done.stderr + done.stdout
+
+    # The bad slides are mended or dropped: only they are worked on, and the run ends well.
+    (folder / "slides.tsv").write_text("\n".join([lines[0], *lines[-3:]]) + "\n")
+    done = snakemake(folder, *options)
+    assert done.returncode == 0, done.stderr
+    assert "rule tile" not in done.stderr
+    assert "Nothing to be done" in snakemake(folder, *options).stderr
+
+
+@pytest.mark.slow
+def test_results_are_made_anew_where_and_only_where_something_changed(tmp_path: Path, tiny_model: Path) -> None:
+    folder = checkout(tmp_path / "work")
+    blob_slide(folder / "data" / "a.tif")
+    options = ("--config", "slides=data/*.tif", f"model={tiny_model}")
+    assert snakemake(folder, *options).returncode == 0
+    slide = folder / "results" / "slides" / "a"
+    before = snapshot(slide)
+    assert not (slide / "tiles.zarr").exists()
+    assert not any("partial" in name for name in before)
+
+    # Another tolerance: the polygons alone.
+    done = snakemake(folder, *options, "vectorize={tolerance: 0}")
+    assert done.returncode == 0, done.stderr
+    assert "rule vectorize" in done.stderr
+    assert "rule infer" not in done.stderr
+    assert "rule stitch" not in done.stderr
+
+    # Back to the first options: the same bytes.
+    assert snakemake(folder, *options).returncode == 0
+    after = snapshot(slide)
+    same = [name for name in before if not name.startswith("run/") and name != "summary.json"]
+    assert [name for name in same if before[name] != after[name]] == []
+    assert json.loads(after["summary.json"])["classes"] == json.loads(before["summary.json"])["classes"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (["slides=none.tsv"], "none.tsv: there is no such sample sheet"),
+        (["slides=none/*.svs"], "nothing matches 'none/*.svs'"),
+        (["modell=demo"], "'modell' was unexpected"),
+        (["model=demoo"], "there is no model 'demoo'"),
+        (["vectorize={objects: cells}"], "config, vectorize.objects: 'cells' is not one of"),
+    ],
+)
+def test_mistakes_in_the_configuration_are_named_before_anything_runs(
+    tmp_path: Path, config: list[str], message: str
+) -> None:
+    folder = checkout(tmp_path / "work")
+    done = snakemake(folder, "--config", *config)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "results").exists()

@@ -1,0 +1,38 @@
+"""Runs the workflow as a user does, in a folder of its own that borrows the checkout's files."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def checkout(folder: Path) -> Path:
+    """A working directory with the workflow in it, so that nothing is written into the real checkout."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("Snakefile", "workflow", "profiles", "config", "envs"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def snakemake(folder: Path, *words: object, cores: int = 2) -> subprocess.CompletedProcess[str]:
+    """`snakemake --cores N --resources gpu=1 ...` in a working directory."""
+    command = ["snakemake", "--cores", str(cores), "--resources", "gpu=1", *map(str, words)]
+    scripts = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """A tab-separated table as rows."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder and its content."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

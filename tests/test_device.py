@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sampath_wsi import device as devices
+from sampath_wsi.device import choose_precision, lease, leased_device
+from sampath_wsi.errors import ConfigError
+from sampath_wsi.model import load_bundle
+from sampath_wsi.predictor import Predictor
+
+
+def hold(folder: Path, names: list[str], pipe: Connection) -> None:
+    """In a process of its own: take one of the names, say which, and keep it until killed."""
+    with lease(names, folder) as position:
+        pipe.send(position)
+        time.sleep(60)
+
+
+def start(folder: Path, names: list[str]) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=hold, args=(folder, names, there))
+    process.start()
+    return process, here
+
+
+def test_two_processes_hold_two_devices_and_a_killed_one_frees_its_own(tmp_path: Path) -> None:
+    names = ["GPU-a", "GPU-b"]
+    first, first_pipe = start(tmp_path, names)
+    assert first_pipe.poll(30)
+    assert first_pipe.recv() == 0
+    second, second_pipe = start(tmp_path, names)
+    assert second_pipe.poll(30)
+    assert second_pipe.recv() == 1
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    first.join()
+    with lease(names, tmp_path) as position:
+        assert position == 0
+    second.kill()
+    second.join()
+
+
+def test_waits_until_a_device_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    with lease(["GPU-a"], tmp_path):
+
+        def stop_waiting(seconds: float) -> None:
+            waits.append(seconds)
+            raise InterruptedError
+
+        monkeypatch.setattr(devices.time, "sleep", stop_waiting)
+        with pytest.raises(InterruptedError), lease(["GPU-a"], tmp_path):
+            pass
+    assert waits
+    with lease(["GPU-a"], tmp_path) as position:
+        assert position == 0
+
+
+def test_devices_that_do_not_exist() -> None:
+    for request in ("tpu", "cuda:x", f"cuda:{torch.cuda.device_count()}"):
+        with pytest.raises(ConfigError, match=f"device '{request}'"), leased_device(request):
+            pass
+    with leased_device("cpu") as device:
+        assert device == torch.device("cpu")
+
+
+def test_precisions() -> None:
+    assert choose_precision("fp32", torch.device("cpu")) == "fp32"
+    assert choose_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
+    with pytest.raises(ConfigError, match="precision 'int8' is unknown"):
+        choose_precision("int8", torch.device("cpu"))
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Predictor(load_bundle(tiny_model), torch.device("cpu"), "fp32")
+    rgb = np.random.default_rng(0).integers(0, 256, (7, 128, 128, 3), np.uint8)
+    expected, expected_iou = predictor(rgb)
+    forward, sizes = Predictor._forward, []
+
+    def small_memory(self: Predictor, images: torch.Tensor):  # type: ignore[no-untyped-def]
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return forward(self, images)
+
+    monkeypatch.setattr(Predictor, "_forward", small_memory)
+    found, iou = predictor(rgb)
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    assert np.allclose(iou, expected_iou, atol=1e-4)
+
+
+def test_probabilities_are_a_softmax_over_the_classes_alone(tiny_model: Path) -> None:
+    bundle = load_bundle(tiny_model)
+    predictor = Predictor(bundle, torch.device("cpu"), "fp32")
+    rgb = np.random.default_rng(1).integers(0, 256, (2, 128, 128, 3), np.uint8)
+    found, _ = predictor(rgb)
+    assert found.shape == (2, 3, 32, 32)
+    assert (found.astype(int).sum(1) == 255).all()
+    with torch.inference_mode():
+        logits, _ = bundle.model(torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255)
+        expected = torch.softmax(logits[:, 1:], 1).numpy()
+    assert np.abs(found / 255 - expected).max() <= 1.01 / 255

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sampath_wsi.errors import ModelError, StoreError
+from sampath_wsi.infer import infer
+from sampath_wsi.slide import inspect_slide
+from sampath_wsi.store import open_store, read_array
+from sampath_wsi.tile import TileOptions, tile_slide
+
+from .helpers import ColourModel, blob_slide, model_frame
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    out = tmp_path / "tiles.zarr"
+    tile_slide(inspect_slide(blob_slide(tmp_path / "s.tif")), out, TileOptions(0.5, 64, 16, 4), slide_id="a")
+    return out
+
+
+def run(tiles: Path, out: Path, model: ColourModel | None = None, batch: int = 4):  # type: ignore[no-untyped-def]
+    frame = model_frame(open_store(tiles, "tiles")[1].grid)
+    model = model or ColourModel(frame)
+    return infer(tiles, out, frame, lambda: model, precision="fp32", batch=batch), model
+
+
+def test_probabilities_of_every_tile(tiles: Path, tmp_path: Path) -> None:
+    result, _ = run(tiles, tmp_path / "p.zarr")
+    source, _ = open_store(tiles, "tiles")
+    group, made_by = open_store(tmp_path / "p.zarr", "probabilities")
+    assert result.computed == result.tiles == len(made_by.grid.tiles)
+    expected, _ = ColourModel(model_frame(made_by.grid))(np.asarray(read_array(source, "rgb")[:]))
+    assert (read_array(group, "probability")[:] == expected).all()
+    assert (read_array(group, "iou")[:] == 0.5).all()
+    assert (read_array(group, "tissue")[:] == read_array(source, "tissue")[:]).all()
+
+
+def test_goes_on_with_the_batch_where_it_stopped(tiles: Path, tmp_path: Path) -> None:
+    _, whole = run(tiles, tmp_path / "whole.zarr")
+
+    class Failing(ColourModel):
+        def __call__(self, rgb):  # type: ignore[no-untyped-def]
+            if len(self.calls) == 5:
+                raise RuntimeError("killed")
+            return super().__call__(rgb)
+
+    frame = model_frame(open_store(tiles, "tiles")[1].grid)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tiles, tmp_path / "p.zarr", Failing(frame))
+    with pytest.raises(StoreError, match="no finished probabilities store"):
+        open_store(tmp_path / "p.zarr", "probabilities")
+    result, rest = run(tiles, tmp_path / "p.zarr")
+    assert 5 + len(rest.calls) <= len(whole.calls) + 1
+    assert result.computed < result.tiles
+    left, right = (tmp_path / name for name in ("whole.zarr", "p.zarr"))
+    contents = [{p.relative_to(d): p.read_bytes() for p in d.rglob("*") if p.is_file()} for d in (left, right)]
+    assert contents[0] == contents[1]
+
+
+def test_a_finished_store_is_reused_and_loads_no_model(tiles: Path, tmp_path: Path) -> None:
+    run(tiles, tmp_path / "p.zarr")
+    frame = model_frame(open_store(tiles, "tiles")[1].grid)
+
+    def never() -> ColourModel:
+        raise AssertionError("the model was loaded")
+
+    assert infer(tiles, tmp_path / "p.zarr", frame, never, precision="fp32", batch=4).reused
+    other = replace(frame, weights_sha256="e" * 64)
+    with pytest.raises(AssertionError, match="loaded"):
+        infer(tiles, tmp_path / "p.zarr", other, never, precision="fp32", batch=4)
+
+
+def test_tiles_made_for_another_model_are_refused(tiles: Path, tmp_path: Path) -> None:
+    frame = replace(model_frame(open_store(tiles, "tiles")[1].grid), mpp=0.25, name="fine")
+    with pytest.raises(ModelError, match=r"do not fit the model 'fine', which wants 64 px at 0\.25 um/px"):
+        infer(tiles, tmp_path / "p.zarr", frame, lambda: ColourModel(frame), precision="fp32", batch=4)
+    assert list(tmp_path.glob("*p.zarr*")) == []
+
+
+def test_no_tissue_no_model(tmp_path: Path) -> None:
+    from .helpers import write_slide
+
+    blank = write_slide(tmp_path / "s.tif", np.full((300, 300, 3), 245, np.uint8))
+    tile_slide(inspect_slide(blank), tmp_path / "tiles.zarr", TileOptions(0.5, 64, 16, 4), slide_id="a")
+    result, model = run(tmp_path / "tiles.zarr", tmp_path / "p.zarr")
+    assert (result.tiles, model.calls) == (0, [])

@@ -1,0 +1,71 @@
+"""What the repository says of itself, held against itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+from .conftest import ROOT
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.fixture(scope="module")
+def pinned() -> dict[str, str]:
+    lines = (ROOT / "envs" / "constraints.txt").read_text().splitlines()
+    return {normalised(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line}
+
+
+def required() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [normalised(re.split(r"[<>=\[]", entry)[0]) for entry in project["dependencies"]]
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_conda_environments_have_the_pinned_versions(name: str, pinned: dict[str, str]) -> None:
+    environment = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text())
+    packages = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    found = dict(entry.split("==") for entry in packages if "==" in entry)
+    assert {normalised(key): value for key, value in found.items()} == {key: pinned[key] for key in required()}
+
+
+def test_every_requirement_is_pinned(pinned: dict[str, str]) -> None:
+    assert [name for name in required() if name not in pinned] == []
+
+
+def test_every_key_of_the_configuration_is_explained() -> None:
+    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    text = (ROOT / "config" / "README.md").read_text()
+    keys = []
+    for name, entry in schema["properties"].items():
+        keys += [f"{name}.{key}" for key in entry["properties"]] if "properties" in entry else [name]
+    assert [key for key in keys if f"`{key}`" not in text] == []
+
+
+def test_every_column_of_the_sample_sheet_is_explained() -> None:
+    from sampath_wsi.sheet import COLUMNS
+
+    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "slides.schema.yaml").read_text())
+    text = (ROOT / "config" / "README.md").read_text()
+    assert tuple(schema["properties"]) == COLUMNS
+    assert [column for column in COLUMNS if f"`{column}`" not in text] == []
+
+
+def test_files_stay_short() -> None:
+    listed = subprocess.run(["git", "ls-files", "*.py", "*.smk"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lengths = {name: len((ROOT / name).read_text().splitlines()) for name in listed.stdout.split()}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_links_of_the_documentation_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "config" / "README.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"

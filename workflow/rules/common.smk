@@ -1,0 +1,88 @@
+# What all rules share: the checked configuration, the slides, and how options become arguments.
+
+import re
+import shlex
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from sampath_wsi.config import load_config
+from sampath_wsi.errors import SampathError
+from sampath_wsi.model.card import CARD_NAME, ModelCard
+from sampath_wsi.model.zoo import resolve_model
+from sampath_wsi.sheet import read_slides
+
+try:
+    CONFIG = load_config(config)
+    SLIDES = {row.slide: row for row in read_slides(CONFIG["slides"])}
+    MODEL_DIR = resolve_model(CONFIG["model"])
+    CARD = ModelCard.read(MODEL_DIR / CARD_NAME)
+except SampathError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = Path(CONFIG["output"])
+SLIDE_DIR = RESULTS / "slides" / "{slide}"
+LOGS = RESULTS / "logs" / "{slide}"
+BENCHMARKS = RESULTS / "benchmarks" / "{slide}"
+# Files that rules of this workflow make; every other file of the sample sheet is its user's.
+MADE_HERE = {"data/demo/demo.tif", "data/demo/demo.truth.tif"}
+# Part of the parameters of every stage: a change of what a stage computes makes its results anew.
+STAGE_VERSIONS = {
+    "tile": 1,
+    "infer": 1,
+    "stitch": 1,
+    "vectorize": 1,
+    "report": 1,
+    "evaluate": 1,
+}
+COHORT_COMMAND = (
+    f"sampath-wsi cohort --slides {shlex.quote(CONFIG['slides'])} "
+    f"--results {shlex.quote(str(RESULTS))} --out {shlex.quote(str(RESULTS / 'cohort.tsv'))}"
+)
+
+
+wildcard_constraints:
+    slide="|".join(re.escape(slide) for slide in SLIDES),
+
+
+def arguments(options):
+    """Options of a command as a string; None leaves one out, True and False become --x and --no-x."""
+    words = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if value is True or value is False:
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value not in (None, ""):
+            words += [f"--{flag}", str(value)]
+    return shlex.join(words)
+
+
+def existing(column):
+    """An input function: the file in a column of the sample sheet, if it is there.
+
+    A missing file must fail the stage of its own slide, with a message, and not the whole workflow.
+    """
+
+    def find(wildcards):
+        path = getattr(SLIDES[wildcards.slide], column)
+        return [path] if path in MADE_HERE or Path(path).is_file() else []
+
+    return find
+
+
+def record(stage):
+    """Where a stage of a slide keeps how it went."""
+    return str(SLIDE_DIR / "run" / f"{stage}.json")
+
+
+def tile_options(row):
+    """The options of the command `tile` for a row of the sample sheet."""
+    return {
+        "model": MODEL_DIR,
+        "slide_id": row.slide,
+        "mpp": row.mpp,
+        "mpp_source": "sample sheet" if row.mpp else None,
+        "tissue_mask": row.tissue_mask,
+        "region": row.region,
+        **CONFIG["tile"],
+    }
