@@ -108,12 +108,12 @@ class CohortRow:
     extra: dict[str, str]
 
 
-def write_cohort(rows: Sequence[CohortRow], out: Path) -> list[str]:
+def write_cohort(rows: Sequence[CohortRow], out: Path) -> dict[str, str]:
     """Write the cohort's table (tab-separated): failures with their reason first, then the finished slides.
 
     Returns
     -------
-    The slides that have no result.
+    The slides that have no result, with the reason of each.
     """
     table = [_cohort_row(row) for row in rows]
     table.sort(key=lambda entry: entry["status"] == "ok")
@@ -122,7 +122,7 @@ def write_cohort(rows: Sequence[CohortRow], out: Path) -> list[str]:
         writer = csv.DictWriter(file, columns, delimiter="\t", restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
-    return [entry["slide"] for entry in table if entry["status"] != "ok"]
+    return {entry["slide"]: entry["reason"] for entry in table if entry["status"] != "ok"}
 
 
 def _cohort_row(row: CohortRow) -> dict[str, str]:

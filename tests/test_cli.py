@@ -218,6 +218,18 @@ def test_bad_options_are_one_line(tmp_path: Path, tiny_model: Path, capsys: pyte
         assert message in last
 
 
+@pytest.mark.parametrize("option", ["--tissue-mask", "--region"])
+def test_a_missing_mask_or_region_is_named(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    slide, out = blob_slide(tmp_path / "s.tif"), tmp_path / "tiles.zarr"
+    words = ("tile", slide, "--out", out, "--model", tiny_model, option, tmp_path / "nowhere.geojson")
+    code, _, last = run(capsys, *words)
+    assert code == 2
+    assert "nowhere.geojson" in last
+    assert not out.exists()
+
+
 def test_truth_of_another_shape_is_refused(
     tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

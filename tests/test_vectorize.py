@@ -216,7 +216,7 @@ def test_filled_holes_count_for_the_area_but_not_for_the_probability() -> None:
     labels[4:6, 4:6] = 0
     probability = np.zeros((5, 10, 10), np.float32)
     probability[0] = np.where(labels == 1, 0.75, 0.0)
-    probability[1] = np.where(labels == 1, 0.25, 0.0)
+    probability[1] = np.where(labels == 1, 0.25, 1.0)
     (feature,) = draw(labels, probability=probability, min_hole=5, chunk=5).features
     assert feature["properties"]["measurements"]["Prob: Tumor"] == 0.75
     assert feature["properties"]["measurements"]["Prob: Stroma"] == 0.25

@@ -59,9 +59,9 @@ def main() -> None:
     except SampathError as error:
         _fail(str(error), error, error.exit_code)
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        if remedy is None:
+        if error.errno is None:
             raise
+        remedy = _REMEDIES.get(error.errno, "Check the path; --debug before the command shows where it happened.")
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror}. {remedy}", error, 2)
     except KeyboardInterrupt:

@@ -63,8 +63,8 @@ def cohort(
     rows = [CohortRow(row.slide, results / "slides" / row.slide, row.extra) for row in read_slides(slides)]
     failed = write_cohort(rows, out)
     print(f"{out}: {len(rows) - len(failed)} of {len(rows)} slides finished")
-    for slide in failed:
-        print(f"  failed: {slide}")
+    for slide, reason in failed.items():
+        print(f"  {slide}: {reason}")
 
 
 def evaluate(

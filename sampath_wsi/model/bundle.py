@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sampath_wsi.errors import ModelError
+from sampath_wsi.files import sha256 as sha256_of
+from sampath_wsi.files import written_aside
 from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.zoo import resolve_model
 
@@ -79,10 +79,11 @@ def save_bundle(folder: str | Path, model: SamPath, card: ModelCard, dtype: torc
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD_NAME).unlink(missing_ok=True)
-    aside = folder / f".{WEIGHTS_NAME}.partial"
-    save_file(state, aside)
-    os.replace(aside, folder / WEIGHTS_NAME)
-    written = card.model_copy(update={"weights_sha256": file_sha256(folder / WEIGHTS_NAME)})
+    with written_aside(folder / WEIGHTS_NAME) as aside:
+        save_file(state, aside)
+        # safetensors writes for the owner alone; models are shared.
+        aside.chmod(0o644)
+    written = card.model_copy(update={"weights_sha256": sha256_of(folder / WEIGHTS_NAME)})
     written.write(folder / CARD_NAME)
     return written
 
@@ -135,12 +136,6 @@ def check_state(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
         raise ModelError(f"{what}: {'; '.join(differences)}", "Check that the file belongs to this model.")
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _check_card_describes(model: SamPath, card: ModelCard) -> None:
     if model.architecture != card.architecture or model.n_classes != len(card.classes):
         raise ModelError(
@@ -154,7 +149,7 @@ def _check_card_describes(model: SamPath, card: ModelCard) -> None:
 def _checked_sha256(weights: Path, card: ModelCard) -> str:
     remedy = "Get the model again."
     try:
-        sha256 = file_sha256(weights)
+        sha256 = sha256_of(weights)
     except FileNotFoundError:
         raise ModelError(f"{weights}: the model's weights are missing", remedy) from None
     except OSError as error:

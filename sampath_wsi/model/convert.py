@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from sampath_wsi.errors import ModelError
-from sampath_wsi.model.bundle import check_state, file_sha256, save_bundle
+from sampath_wsi.files import sha256 as sha256_of
+from sampath_wsi.model.bundle import check_state, save_bundle
 from sampath_wsi.model.card import Architecture, EncoderProvenance, ModelCard
 from sampath_wsi.model.checkpoints import State, read_checkpoint, tensors_of, without_prefixes
 from sampath_wsi.model.pathology_encoder import interpolate_positions
@@ -69,7 +70,7 @@ def convert_checkpoint(
     card = template_card(str(template)) if str(template) in TEMPLATES else ModelCard.read(Path(template))
     _check_variant(state, card, path)
     model = model_from_authors_state(state, card, path)
-    sha256 = file_sha256(path)
+    sha256 = sha256_of(path)
     converted = card.model_copy(
         update={
             "encoders": (EncoderProvenance(name=f"as trained in {path.name}", sha256=sha256, licence=card.licence),),

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from sampath_wsi.errors import ModelError
-from sampath_wsi.model.bundle import check_state, file_sha256
+from sampath_wsi.files import sha256 as sha256_of
+from sampath_wsi.model.bundle import check_state
 from sampath_wsi.model.card import SAM_SIZES, Architecture, EncoderProvenance, PathologyEncoderSpec
 from sampath_wsi.model.checkpoints import State, read_checkpoint, tensors_of, under, without_prefixes
 from sampath_wsi.model.pathology_encoder import PathologyEncoder, interpolate_positions
@@ -142,7 +143,7 @@ def _load_sam_decoder(model: SamPath, state: State, source: Path) -> None:
 
 
 def _provenance(name_or_path: str | Path, path: Path) -> EncoderProvenance:
-    sha256 = file_sha256(path)
+    sha256 = sha256_of(path)
     known = next((weights for weights in ENCODERS.values() if weights.sha256 == sha256), None)
     if known is not None:
         return EncoderProvenance(name=known.name, sha256=sha256, licence=known.licence)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sampath_wsi.errors import ModelError
+from sampath_wsi.files import sha256 as sha256_of
 from sampath_wsi.model.zoo import cache_dir
 
 _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -114,13 +115,11 @@ def find_encoder(name_or_path: str | Path) -> Path:
 
 
 def _check_copy(weights: EncoderWeights) -> None:
-    from sampath_wsi.model.bundle import file_sha256
-
     path = weights.cached_path
     size = path.stat().st_size
     if size != weights.bytes:
         found = f"{size} bytes instead of {weights.bytes}"
-    elif file_sha256(path) != weights.sha256:
+    elif sha256_of(path) != weights.sha256:
         found = "another SHA-256 than published"
     else:
         return

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import warnings
-from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +16,15 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from sampath_wsi import __version__
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.model.bundle import load_bundle, save_bundle
-from sampath_wsi.model.card import ModelCard
 from sampath_wsi.model.sampath import SamPath, build_model
 from sampath_wsi.train.callbacks import ScoreTable
 from sampath_wsi.train.dataset import EpochSampler, TileDataset
 from sampath_wsi.train.prepared import PreparedData, read_prepared
+from sampath_wsi.train.quiet import quiet_lightning
 from sampath_wsi.train.recipe import Recipe, read_recipe
+from sampath_wsi.train.result import describe_machine, make_card
 from sampath_wsi.train.task import SegmentationTask
 
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -91,39 +87,44 @@ def train(
             f"{data.folder} has {data.info.mpp} um/px, the recipe {recipe.name} wants {recipe.mpp}",
             "Prepare the data at the recipe's resolution.",
         )
+    loaders = _loaders(recipe, data, workers)
     checkpoint = _claim(out, recipe, data, resume)
     if threads:
         torch.set_num_threads(threads)
-    loaders = _loaders(recipe, data, workers)
     steps_per_epoch = -(-len(loaders[0]) // recipe.accumulate)
     class_names = tuple(c.name for c in data.info.classes)
     task = SegmentationTask(_begin_model(recipe, data), recipe, class_names, steps_per_epoch)
     table = ScoreTable(out / "metrics.csv")
-    folder = out / "checkpoints"
-    best = ModelCheckpoint(folder, "best", monitor="dice", mode="max", enable_version_counter=False)
-    # At the very end of an epoch, after the table has its row: a run goes on from there as if nothing had happened.
-    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    with _quiet_lightning():
-        trainer = lightning.Trainer(
-            accelerator=device,
-            devices=1,
-            precision=_PRECISION[recipe.precision],
-            max_epochs=recipe.epochs,
-            accumulate_grad_batches=recipe.accumulate,
-            gradient_clip_val=recipe.optimiser.clip_norm,
-            check_val_every_n_epoch=recipe.validate_every,
-            num_sanity_val_steps=0,
-            logger=False,
-            callbacks=[table, best, last],
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            default_root_dir=out,
-        )
+    best = ModelCheckpoint(out / "checkpoints", "best", monitor="dice", mode="max", enable_version_counter=False)
+    with quiet_lightning():
+        trainer = _trainer(recipe, out, [table, best], device, progress)
         trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
         scores = _restore_best(task, trainer, best, loaders[1])
-    card = _card(recipe, data, scores, table.seconds, machine or _machine(threads, trainer))
-    save_bundle(out / "model", task.model, card)
+    machine = machine or describe_machine(trainer.strategy.root_device, threads)
+    save_bundle(out / "model", task.model, make_card(recipe, data, scores, table.seconds, machine))
     return out / "model"
+
+
+def _trainer(
+    recipe: Recipe, out: Path, callbacks: list[lightning.Callback], device: str, progress: bool
+) -> lightning.Trainer:
+    # At the very end of an epoch, after the table has its row: a run goes on from there as if nothing had happened.
+    last = ModelCheckpoint(out / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    return lightning.Trainer(
+        accelerator=device,
+        devices=1,
+        precision=_PRECISION[recipe.precision],
+        max_epochs=recipe.epochs,
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.optimiser.clip_norm,
+        check_val_every_n_epoch=recipe.validate_every,
+        num_sanity_val_steps=0,
+        logger=False,
+        callbacks=[*callbacks, last],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        default_root_dir=out,
+    )
 
 
 def _claim(out: Path, recipe: Recipe, data: PreparedData, resume: bool) -> Path | None:
@@ -131,10 +132,11 @@ def _claim(out: Path, recipe: Recipe, data: PreparedData, resume: bool) -> Path 
     run = {"recipe": recipe.model_dump(mode="json"), "data": data.info.model_dump(mode="json")}
     run["data"]["samples"] = len(data.samples)
     described, checkpoint = out / _RUN_NAME, out / "checkpoints" / "last.ckpt"
-    if described.exists():
+    # What stopped before its first checkpoint is begun anew.
+    if checkpoint.exists():
         if not resume:
             raise ConfigError(f"{out} already holds a run", "Resume it, or name another folder.")
-        if json.loads(described.read_text(encoding="utf-8")) != run:
+        if not described.exists() or json.loads(described.read_text(encoding="utf-8")) != run:
             raise ConfigError(f"the run in {out} has another recipe or other data", "Name another folder.")
     out.mkdir(parents=True, exist_ok=True)
     aside = described.with_name(f"{_RUN_NAME}.partial")
@@ -188,64 +190,3 @@ def _restore_best(
     task.load_state_dict(state["state_dict"])
     trainer.validate(task, val_loader, verbose=False)
     return {name: round(value, 4) for name, value in task.scores.items()}
-
-
-def _card(recipe: Recipe, data: PreparedData, scores: dict[str, float], seconds: float, machine: str) -> ModelCard:
-    splits = {name: data.split(name) for name in (recipe.train_split, recipe.val_split)}
-    counts = ", ".join(
-        f"{len(samples)} tiles of {len({s.group for s in samples})} groups for {name}"
-        for name, samples in splits.items()
-    )
-    run = {
-        "seconds": round(seconds),
-        "machine": machine,
-        "software": {"sampath_wsi": __version__, "torch": torch.__version__, "lightning": version("lightning")},
-    }
-    return ModelCard(
-        name=recipe.name,
-        description=recipe.description,
-        architecture=recipe.architecture,
-        classes=data.info.classes,
-        mpp=recipe.mpp,
-        tile_px=recipe.tile_px,
-        overlap_px=recipe.overlap_px,
-        mean=recipe.mean,
-        std=recipe.std,
-        recipe={**recipe.model_dump(mode="json", exclude={"architecture", "mean", "std"}), "run": run},
-        data=f"{data.info.name} ({data.info.description}): {counts}",
-        scores={f"validation/{name}": value for name, value in scores.items()},
-        licence=recipe.licence,
-        limitations=recipe.limitations,
-    )
-
-
-def _machine(threads: int | None, trainer: lightning.Trainer) -> str:
-    device = trainer.strategy.root_device
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{threads or torch.get_num_threads()} CPU cores"
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning without its advice, each piece for a reason."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)  # "GPU available: False", tips about other products
-    advice = (
-        # Reading a tile takes milliseconds, a step seconds: one process is a choice here, not an oversight.
-        r".*does not have many workers.*",
-        # A run goes on in its own folder.
-        r"Checkpoint directory .* exists and is not empty.*",
-        # Frozen encoders stay in eval mode on purpose.
-        r"Found \d+ module\(s\) in eval mode at the start of training.*",
-        # Lightning's own use of torch's private tree functions.
-        r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",
-    )
-    with warnings.catch_warnings():
-        for message in advice:
-            warnings.filterwarnings("ignore", message)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.synthetic import CLASSES, TRUTH_DOWNSAMPLE, Painter, Scene
 from sampath_wsi.synthetic.noise import derive_seed
-from sampath_wsi.train.prepared import DatasetInfo, PreparedWriter
+from sampath_wsi.train.prepared import DatasetInfo
+from sampath_wsi.train.prepared_writer import PreparedWriter
 
 _SCANNED_MPP = 0.25
 _JPEG_QUALITY = 85

@@ -14,11 +14,8 @@
 from __future__ import annotations
 
 import csv
-import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import DataError
 
-_COLUMNS = ("sample", "image", "label", "group", "split")
+COLUMNS = ("sample", "image", "label", "group", "split")
 
 
 class DatasetInfo(BaseModel):
@@ -141,10 +138,10 @@ def _read_samples(path: Path) -> tuple[Sample, ...]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
+            missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
             if missing:
-                raise DataError(f"{path} lacks the column {missing[0]}", f"Its columns must be {', '.join(_COLUMNS)}.")
-            rows = [{c: row[c] or "" for c in _COLUMNS} for row in reader]
+                raise DataError(f"{path} lacks the column {missing[0]}", f"Its columns must be {', '.join(COLUMNS)}.")
+            rows = [{c: row[c] or "" for c in COLUMNS} for row in reader]
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing", "Prepare the data again.") from error
     if not rows:
@@ -177,57 +174,3 @@ def _check_pair(folder: Path, sample: Sample) -> None:
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
-
-
-class PreparedWriter:
-    """Writes a prepared data set aside and puts it in place when it is whole; use it as a context manager.
-
-    Parameters
-    ----------
-    folder
-        Where it will lie. A finished data set there is replaced.
-    info
-        Name, classes, resolution.
-
-    Raises
-    ------
-    DataError
-        If something lies there that is not a prepared data set.
-    """
-
-    def __init__(self, folder: str | Path, info: DatasetInfo) -> None:
-        self._folder = Path(folder)
-        if self._folder.exists() and any(self._folder.iterdir()) and not (self._folder / "samples.csv").exists():
-            raise DataError(f"{self._folder} holds something else than prepared data", "Name an empty folder.")
-        self._aside = self._folder.with_name(f"{self._folder.name}.partial")
-        self._info = info
-        self._rows: list[Sample] = []
-
-    def __enter__(self) -> PreparedWriter:
-        shutil.rmtree(self._aside, ignore_errors=True)
-        for name in ("images", "labels"):
-            (self._aside / name).mkdir(parents=True)
-        return self
-
-    def add(self, sample: str, image: NDArray[np.uint8], label: NDArray[np.uint8], group: str, split: str) -> None:
-        """Store one pair: ``(H, W, 3)`` RGB and ``(H, W)`` labels, both losslessly."""
-        row = Sample(sample, f"images/{sample}.png", f"labels/{sample}.png", group, split)
-        Image.fromarray(image).save(self._aside / row.image, compress_level=4)
-        Image.fromarray(label).save(self._aside / row.label)
-        self._rows.append(row)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            shutil.rmtree(self._aside, ignore_errors=True)
-            return
-        text = json.dumps(self._info.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-        (self._aside / "dataset.json").write_text(text, encoding="utf-8")
-        with (self._aside / "samples.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_COLUMNS)
-            writer.writerows([getattr(row, c) for c in _COLUMNS] for row in self._rows)
-        if self._folder.exists():
-            shutil.rmtree(self._folder)
-        self._aside.rename(self._folder)

@@ -43,14 +43,14 @@ def _targets(graph: RegionGraph, min_area_map_px: float, min_hole_map_px: float)
     """The region whose label each region takes (itself, unless it is small); None if nothing is left to merge."""
     area = graph.area_map_px
     small = area < np.where(graph.label == 0, min_hole_map_px, min_area_map_px)
-    a, b, length = graph.touching
-    source, target = np.concatenate([a, b]), np.concatenate([b, a])
-    length = np.concatenate([length, length])
-    greater = (area[target] > area[source]) | ((area[target] == area[source]) & (target < source))
-    choice = np.flatnonzero(small[source] & greater)
-    if not len(choice):
+    found = []
+    for source, target in (graph.touching[:2], graph.touching[1::-1]):
+        greater = (area[target] > area[source]) | ((area[target] == area[source]) & (target < source))
+        choice = small[source] & greater
+        found.append((source[choice], target[choice], graph.touching[2][choice]))
+    source, target, length = (np.concatenate(pair) for pair in zip(*found, strict=True))
+    if not len(source):
         return None
-    source, target, length = source[choice], target[choice], length[choice]
     order = np.lexsort((target, -area[target], -length, source))
     source, target = source[order], target[order]
     best = np.flatnonzero(np.diff(source, prepend=-1))

@@ -43,13 +43,13 @@ def test_a_batch_with_bad_slides_finishes_the_others_and_ends_with_an_error(
 
     options = ("--config", "slides=slides.tsv", f"model={tiny_model}")
     done = snakemake(folder, *options)
-    print(done.stderr)
     assert done.returncode != 0
     rows = {row["slide"]: row for row in read_table(folder / "results" / "cohort.tsv")}
     assert list(rows)[: len(bad)] == list(bad)
     for name, (_, reason) in bad.items():
         assert rows[name]["status"] == "failed"
         assert reason in rows[name]["reason"]
+        assert f"  {name}: tile: " in done.stdout
         assert rows[name]["patient"] == f"P-{name}"
         left = [p for p in (folder / "results" / "slides" / name).rglob("*") if p.is_file()]
         assert [p.name for p in left] == ["tile.json"], f"{name} left {left}"

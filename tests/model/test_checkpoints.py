@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from sampath_wsi.errors import ModelError
-from sampath_wsi.model import bundle
+from sampath_wsi.files import sha256
 from sampath_wsi.model.card import PathologyEncoderSpec, SamEncoderSpec
 from sampath_wsi.model.checkpoints import read_checkpoint, tensors_of
 from sampath_wsi.model.pathology_encoder import interpolate_positions
@@ -134,7 +134,7 @@ class TestSam:
         built = model(variant, decoder_dim=256)
         new = {k: v.clone() for k, v in built.state_dict().items() if "mask_tokens" in k or "head.layers.2" in k}
         (provenance,) = load_pretrained(built, sam=path)
-        assert (provenance.name, provenance.sha256) == ("sam.pth", bundle.file_sha256(path))
+        assert (provenance.name, provenance.sha256) == ("sam.pth", sha256(path))
         loaded = built.state_dict()
         for key, tensor in loaded.items():
             if key in new:

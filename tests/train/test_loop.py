@@ -15,7 +15,8 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, DataError, ModelError
 from sampath_wsi.model.bundle import load_bundle
 from sampath_wsi.train.loop import train
-from sampath_wsi.train.prepared import DatasetInfo, PreparedWriter
+from sampath_wsi.train.prepared import DatasetInfo
+from sampath_wsi.train.prepared_writer import PreparedWriter
 from sampath_wsi.train.recipe import OptimiserSpec, read_recipe
 from sampath_wsi.train.task import SegmentationTask, learning_rate_factor
 

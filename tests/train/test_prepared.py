@@ -13,7 +13,8 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.train.dataset import EpochSampler, TileDataset
 from sampath_wsi.train.prepare_synthetic import prepare_synthetic
-from sampath_wsi.train.prepared import DatasetInfo, PreparedWriter, read_prepared
+from sampath_wsi.train.prepared import DatasetInfo, read_prepared
+from sampath_wsi.train.prepared_writer import PreparedWriter
 
 INFO = DatasetInfo(
     name="two", classes=(TissueClass(name="A", color=(1, 2, 3)), TissueClass(name="B", color=(4, 5, 6))), mpp=0.5
