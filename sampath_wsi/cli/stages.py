@@ -209,7 +209,7 @@ def vectorize(
     min_area: Annotated[
         float, typer.Option(min=0, help="Merge smaller islands into their surroundings, um^2.")
     ] = 200.0,
-    min_hole: Annotated[float, typer.Option(min=0, help="Fill smaller holes, um^2.")] = 100.0,
+    min_hole: Annotated[float, typer.Option(min=0, help="Fill smaller holes, um^2.")] = 25.0,
     objects: Annotated[Objects, typer.Option(help="One object a connected region, or one a class.")] = Objects.regions,
     object_type: Annotated[ObjectType, typer.Option(help="QuPath's kind of object.")] = ObjectType.annotation,
     frame: Annotated[
