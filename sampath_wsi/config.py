@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sampath_wsi.validation import check, fill_defaults, load_schema, schema_path
+from sampath_wsi.validation import check, complete, load_schema, schema_path
 
 
 def load_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,5 +18,6 @@ def load_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     path = schema_path("config")
     given = {key: value for key, value in config.items() if value is not None}
-    check(given, path, "config")
-    return fill_defaults(given, load_schema(path))
+    completed = complete(given, load_schema(path))
+    check(completed, path, "config")
+    return completed

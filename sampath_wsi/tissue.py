@@ -35,7 +35,7 @@ class TissueOptions:
 
     detect: bool = True
     mpp: float = 8.0
-    min_area_um2: float = 20_000.0
+    min_area_um2: float = 5_000.0
     min_hole_um2: float = 5_000.0
 
 
@@ -120,7 +120,7 @@ def soft_mask(rgb: NDArray[np.uint8], options: TissueOptions) -> NDArray[np.floa
     threshold = float(np.clip(_otsu(score), *_THRESHOLD_RANGE))
     found = score >= threshold
     kept = _without_small(found, options.min_area_um2 / options.mpp**2)
-    filled = ~_without_small(~kept, options.min_hole_um2 / options.mpp**2)
+    filled = kept | _enclosed(~kept, options.min_hole_um2 / options.mpp**2)
     rim = filled & ndimage.binary_dilation(~filled, iterations=2)
     begins = np.where(rim, np.maximum(threshold, ndimage.maximum_filter(score, 3) / 2), threshold)
     soft = np.clip(score / (2 * begins), 0.0, 1.0)
@@ -151,6 +151,16 @@ def _otsu(score: NDArray[np.float32]) -> float:
     with np.errstate(invalid="ignore", divide="ignore"):
         between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
     return float(centres[np.nan_to_num(between).argmax()])
+
+
+def _enclosed(glass: NDArray[np.bool_], below_px: float) -> NDArray[np.bool_]:
+    """The small holes: parts of the glass below a size that do not reach the edge of the picture."""
+    labels, count = ndimage.label(glass)
+    small = np.bincount(labels.ravel(), minlength=count + 1) < below_px
+    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    small[edge] = small[0] = False
+    holes: NDArray[np.bool_] = small[labels]
+    return holes
 
 
 def _without_small(mask: NDArray[np.bool_], min_px: float) -> NDArray[np.bool_]:

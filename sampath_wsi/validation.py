@@ -32,14 +32,19 @@ def check(instance: object, schema_path: Path, where: str) -> None:
         raise ConfigError(f"{where}{f', {key}' if key else ''}: {_problem(error)}", _remedy(error))
 
 
-def fill_defaults(instance: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a configuration in which absent keys have the schema's defaults, at every depth."""
+def complete(instance: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration, at every depth: absent keys have the schema's defaults, and text is a number, a truth
+    value or null where the schema wants one (inside ``--config key='{...}'`` Snakemake takes every value for text).
+    """
     filled = dict(instance)
     for key, entry in schema.get("properties", {}).items():
-        if entry.get("type") == "object":
-            filled[key] = fill_defaults(filled.get(key) or {}, entry)
+        value = filled.get(key)
+        if entry.get("type") == "object" and isinstance(value, dict | None):
+            filled[key] = complete(value or {}, entry)
         elif key not in filled and "default" in entry:
             filled[key] = entry["default"]
+        elif isinstance(value, str) and "type" in entry and "string" not in entry["type"]:
+            filled[key] = yaml.safe_load(value)
     return filled
 
 

@@ -236,7 +236,7 @@ def test_truth_of_another_shape_is_refused(
     import numpy as np
     import tifffile
 
-    slide = blob_slide(tmp_path / "s.tif", size=200)
+    slide = blob_slide(tmp_path / "s.tif", size=300)
     stores = [tmp_path / name for name in ("tiles.zarr", "probabilities.zarr", "segmentation.ome.zarr")]
     run(capsys, "tile", slide, "--out", stores[0], "--model", tiny_model)
     run(capsys, "infer", stores[0], "--out", stores[1], "--model", tiny_model)

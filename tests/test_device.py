@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import time
-from multiprocessing.connection import Connection
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,37 +14,33 @@ from sampath_wsi.errors import ConfigError
 from sampath_wsi.model import load_bundle
 from sampath_wsi.predictor import Predictor
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from sampath_wsi.device import lease
+with lease(sys.argv[2:], Path(sys.argv[1])) as position:
+    print(position, flush=True)
+    time.sleep(60)
+"""
 
-def hold(folder: Path, names: list[str], pipe: Connection) -> None:
-    """In a process of its own: take one of the names, say which, and keep it until killed."""
-    with lease(names, folder) as position:
-        pipe.send(position)
-        time.sleep(60)
 
-
-def start(folder: Path, names: list[str]) -> tuple[multiprocessing.process.BaseProcess, Connection]:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=hold, args=(folder, names, there))
-    process.start()
-    return process, here
+def start(folder: Path, names: list[str]) -> tuple[subprocess.Popen[str], int]:
+    """Hold one of the names in a process of its own, until it is killed; which one, it says."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), *names], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
 
 
 def test_two_processes_hold_two_devices_and_a_killed_one_frees_its_own(tmp_path: Path) -> None:
     names = ["GPU-a", "GPU-b"]
-    first, first_pipe = start(tmp_path, names)
-    assert first_pipe.poll(30)
-    assert first_pipe.recv() == 0
-    second, second_pipe = start(tmp_path, names)
-    assert second_pipe.poll(30)
-    assert second_pipe.recv() == 1
-    assert first.pid is not None
-    os.kill(first.pid, signal.SIGKILL)
-    first.join()
+    (first, first_held), (second, second_held) = start(tmp_path, names), start(tmp_path, names)
+    assert (first_held, second_held) == (0, 1)
+    first.kill()
+    first.communicate()
     with lease(names, tmp_path) as position:
         assert position == 0
     second.kill()
-    second.join()
+    second.communicate()
 
 
 def test_waits_until_a_device_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,10 @@ def test_config_defaults_and_mistakes() -> None:
     assert filled["tile"]["overlap"] == 64
     assert filled["tile"]["tissue_mpp"] == 8
     assert filled["infer"]["device"] == "auto"
+    as_text = load_config({"slides": "x.tsv", "vectorize": {"tolerance": "0"}, "tile": {"tissue": "false"}})
+    assert (as_text["vectorize"]["tolerance"], as_text["tile"]["tissue"]) == (0, False)
+    with pytest.raises(ConfigError, match=r"config, tile: 'x' is not of type 'object'"):
+        load_config({"slides": "x.tsv", "tile": "x"})
     with pytest.raises(ConfigError, match=r"config: .*'sldies' was unexpected.*known: slides, output"):
         load_config({"slides": "x.tsv", "sldies": 1})
     with pytest.raises(ConfigError, match=r"config, tile\.overlap: -3 .*Expected: overlap of neighbouring tiles"):

@@ -173,6 +173,7 @@ def test_nothing_small_is_left(labels: Labels, min_area: int, min_hole: int) -> 
         ("1111 1231 1111", "1111 1111 1111", 2, 0),  # small beside small
         ("12 34", "11 11", 9, 0),  # all small: no swapping for ever
         ("121 121 121", "121 121 121", 3, 0),  # just large enough
+        (".1", "11", 0, 2),  # a neighbour of the same size that is not small
     ],
 )
 def test_what_small_parts_become(before: str, after: str, min_area: int, min_hole: int) -> None:

@@ -54,6 +54,8 @@ def _common(
 
 def main() -> None:
     """Run the command line; exit code 0 on success, 2 on an error of the user or the machine, 1 on a defect."""
+    # Threads of torch that wait must not spin: on shared cores that made a training step several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except SampathError as error:

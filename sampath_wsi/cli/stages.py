@@ -75,7 +75,7 @@ def tile(
     min_tissue: Annotated[float, typer.Option(min=0, max=1, help="Keep tiles with more than this share.")] = 0.0,
     tissue: Annotated[bool, typer.Option(help="Find the tissue; otherwise everything is tiled.")] = True,
     tissue_mpp: Annotated[float, typer.Option(min=0.5, help="Resolution of the tissue mask, um/px.")] = 8.0,
-    min_tissue_area: Annotated[float, typer.Option(min=0, help="Drop smaller islands of tissue, um^2.")] = 20_000.0,
+    min_tissue_area: Annotated[float, typer.Option(min=0, help="Drop smaller islands of tissue, um^2.")] = 5_000.0,
     min_tissue_hole: Annotated[float, typer.Option(min=0, help="Fill smaller holes of tissue, um^2.")] = 5_000.0,
     tissue_mask: Annotated[Path | None, typer.Option(help="Image of the whole slide: not 0 is tissue.")] = None,
     region: Annotated[Path | None, typer.Option(help="QuPath annotations that limit what is segmented.")] = None,

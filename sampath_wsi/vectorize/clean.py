@@ -18,9 +18,10 @@ from sampath_wsi.vectorize.survey import RegionGraph, contract
 def merge_small(graph: RegionGraph, min_area_map_px: float, min_hole_map_px: float) -> tuple[RegionGraph, Ints]:
     """Merge regions of a class below ``min_area_map_px`` and regions without class below ``min_hole_map_px``.
 
-    In rounds: every small region chooses that one of its *greater* neighbours with which it shares the longest border
-    (then the greater, then the earlier), takes the label found at the end of that chain of choices, and joins every
-    neighbour of that label; what is still small goes on. A region that fills the whole map stays.
+    In rounds: every small region chooses, of the neighbours that are not small or at least *greater*, the one with
+    which it shares the longest border (then the greater, then the earlier), takes the label found at the end of that
+    chain of choices, and joins every neighbour of that label; what is still small goes on. A region that fills the
+    whole map stays.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def _targets(graph: RegionGraph, min_area_map_px: float, min_hole_map_px: float)
     found = []
     for source, target in (graph.touching[:2], graph.touching[1::-1]):
         greater = (area[target] > area[source]) | ((area[target] == area[source]) & (target < source))
-        choice = small[source] & greater
+        choice = small[source] & (greater | ~small[target])
         found.append((source[choice], target[choice], graph.touching[2][choice]))
     source, target, length = (np.concatenate(pair) for pair in zip(*found, strict=True))
     if not len(source):
@@ -56,7 +57,7 @@ def _targets(graph: RegionGraph, min_area_map_px: float, min_hole_map_px: float)
     best = np.flatnonzero(np.diff(source, prepend=-1))
     result = np.arange(len(graph))
     result[source[best]] = target[best]
-    # Every step leads to a greater region, so the chains end.
+    # Every step leads to a greater region or to one that stays, so the chains end.
     while not np.array_equal(followed := result[result], result):
         result = followed
     return result
