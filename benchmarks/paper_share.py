@@ -31,6 +31,7 @@ def write_random_model(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slide", type=Path, help="default: a synthetic slide")
+    parser.add_argument("--keep", type=Path, help="keep the results in this folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -39,7 +40,7 @@ def main() -> None:
             slide = folder / "slide.tif"
             measure("demo-slide", slide)
         write_random_model(folder / "model")
-        costs = run_stages(slide, folder / "out", str(folder / "model"))
+        costs = run_stages(slide, arguments.keep or folder / "out", str(folder / "model"))
     print("| stage | wall s | CPU s | peak MB | share of inference |\n|---|---:|---:|---:|---:|")
     for stage, cost in costs.items():
         share = cost.wall_s / costs["infer"].wall_s

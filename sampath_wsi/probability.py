@@ -29,14 +29,18 @@ def to_bytes(probability: Any, class_axis: int) -> Any:
     -------
     The same kind and shape, uint8.
     """
-    is_numpy = isinstance(probability, np.ndarray)
-    xp: Any = np if is_numpy else importlib.import_module("torch")
-    steps = xp.round(xp.cumsum(probability, class_axis) * SCALE)
-    first = steps[(slice(None),) * class_axis + (slice(0, 1),)]
-    after, before = (steps[(slice(None),) * class_axis + (part,)] for part in (slice(1, None), slice(None, -1)))
-    parts = [first, after - before]
-    joined: Any = xp.concatenate(parts, class_axis)
-    return joined.astype(np.uint8) if is_numpy else joined.to(xp.uint8)
+    xp: Any = np if isinstance(probability, np.ndarray) else importlib.import_module("torch")
+    stored = xp.zeros_like(probability, dtype=xp.uint8)
+    # Class by class: no temporary is larger than one class.
+    total: Any = 0
+    before: Any = 0
+    for index in range(probability.shape[class_axis]):
+        one = (slice(None),) * class_axis + (index,)
+        total = total + probability[one]
+        after = xp.round(total * SCALE)
+        stored[one] = after - before
+        before = after
+    return stored
 
 
 def argmax_label(probability: NDArray[Any]) -> NDArray[np.uint8]:

@@ -28,7 +28,7 @@ PLAUSIBLE_MPP = (0.02, 100.0)
 # Readers that crop to openslide.bounds-*: QuPath does so for these formats in every version.
 _CROPPED_BY_QUPATH = ("mirax", "leica")
 _SAMPLE_BYTES = 1 << 16
-_OVERVIEW_READ_PX = 4096
+_OVERVIEW_READ_PX = 2048
 
 
 @dataclass(frozen=True)

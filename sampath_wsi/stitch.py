@@ -30,8 +30,8 @@ from sampath_wsi.probability import SCALE, argmax_label, to_bytes
 from sampath_wsi.progress import Progress
 from sampath_wsi.store import GrowingStore, Provenance, create_array, is_finished, open_store, read_array
 
-_CHUNK_MAP_PX = 512
-_SHARD_MAP_PX = 1024
+_CHUNK_MAP_PX = 256
+_SHARD_MAP_PX = 512
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,10 @@ def _halve(
 
     def write(y0: int, x0: int, y1: int, x1: int) -> None:
         block = np.asarray(source[..., 2 * y0 : 2 * y1, 2 * x0 : 2 * x1])
-        odd = [(0, 0)] * (block.ndim - 2) + [(0, block.shape[-2] % 2), (0, block.shape[-1] % 2)]
-        target[..., y0:y1, x0:x1] = reduce(np.pad(block, odd, mode="edge"))
+        if block.shape[-2] % 2 or block.shape[-1] % 2:
+            odd = [(0, 0)] * (block.ndim - 2) + [(0, block.shape[-2] % 2), (0, block.shape[-1] % 2)]
+            block = np.pad(block, odd, mode="edge")
+        target[..., y0:y1, x0:x1] = reduce(block)
 
     _for_each_shard(target, write)
     return target
@@ -204,10 +206,14 @@ def _task_count(width: int, height: int) -> int:
 
 
 def _mean_2x2(block: NDArray[Any]) -> NDArray[Any]:
-    quarters: list[NDArray[Any]] = [block[..., y::2, x::2] for y in (0, 1) for x in (0, 1)]
-    if block.dtype.kind == "f":
-        return np.asarray(np.mean(quarters, axis=0, dtype=block.dtype))
-    return np.asarray((np.sum(quarters, axis=0, dtype=np.uint16) + 2) // 4, block.dtype)
+    is_float = block.dtype.kind == "f"
+    total = np.zeros(
+        (*block.shape[:-2], block.shape[-2] // 2, block.shape[-1] // 2), block.dtype if is_float else np.uint16
+    )
+    for y in (0, 1):
+        for x in (0, 1):
+            total += block[..., y::2, x::2]
+    return total / np.float32(4) if is_float else ((total + 2) // 4).astype(block.dtype)
 
 
 def _mode_2x2(block: NDArray[Any]) -> NDArray[Any]:

@@ -24,7 +24,7 @@ from sampath_wsi.tissue import TissueMask, TissueOptions, find_tissue
 
 log = logging.getLogger(__name__)
 
-_TILES_A_SHARD = 16
+_TILES_A_SHARD = 8
 # Resolutions coarser than this many times the model's are still tiled, with a warning: what a network trained on
 # nuclei says about a thumbnail is not worth much.
 _UPSAMPLING_WARNED = 1.5

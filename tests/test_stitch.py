@@ -139,7 +139,7 @@ def test_pyramid_levels_halve_and_carry_means_and_modes(tmp_path: Path) -> None:
     )
     out = tmp_path / "segmentation.ome.zarr"
     result = stitch(path, out)
-    assert result.levels == 2
+    assert result.levels == 3
     group, _ = open_store(out, "segmentation")
     fine, coarse = read_array(group, "0")[:], read_array(group, "1")[:]
     assert coarse.shape == (2, -(-fine.shape[1] // 2), -(-fine.shape[2] // 2))

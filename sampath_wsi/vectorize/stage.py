@@ -20,7 +20,7 @@ from sampath_wsi.vectorize.drawing import Drawing, Objects
 from sampath_wsi.vectorize.spool import Spool
 
 Frame = Literal["qupath", "slide"]
-CHUNK_MAP_PX = 1024
+CHUNK_MAP_PX = 512
 _DEFAULT_TOLERANCE_MAP_PX = 0.75
 
 # Where QuPath becomes slow; measured with its own reader.
