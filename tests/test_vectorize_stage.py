@@ -69,6 +69,28 @@ def test_frames_with_pixels_that_are_not_square(tmp_path: Path) -> None:
     assert load(slide.path)[0]["properties"]["measurements"]["Area µm^2"] == 20 * 20 * 4
 
 
+def test_nothing_reaches_past_the_slide(tmp_path: Path) -> None:
+    """37 x 29 map pixels of 8 level-0 pixels over a slide of 290 x 226: the last ones stick out."""
+    path = tmp_path / "s.zarr"
+    labels = natural_map(29, 37, seed=4)
+    write_segmentation(path, labels)
+    root = json.loads((path / "zarr.json").read_text())
+    grid = root["attributes"]["sampath_wsi"]["grid"]
+    grid["region_width_level0_px"], grid["region_height_level0_px"] = 290, 226
+    (path / "zarr.json").write_text(json.dumps(root))
+    result = vectorize(path, tmp_path / "s.geojson.gz", tolerance_um=0, min_area_um2=0, min_hole_um2=0)
+    assert validate(result.path) == []
+    shapes = [shapely.geometry.shape(feature["geometry"]) for feature in load(result.path)]
+    left, top, right, bottom = shapely.total_bounds(shapes)
+    assert (left, top) >= (0, 0)
+    assert (right, bottom) <= (290, 226)
+    last_column, last_row = np.full(37, 8.0), np.full(29, 8.0)
+    last_column[-1], last_row[-1] = 290 - 36 * 8, 226 - 28 * 8
+    inside = (labels > 0) * np.outer(last_row, last_column)
+    assert sum(shape.area for shape in shapes) == pytest.approx(inside.sum(), abs=0.5)
+    assert shapely.union_all(shapes).area == pytest.approx(inside.sum(), abs=0.5)
+
+
 def test_a_slide_without_tissue_gives_an_empty_valid_file(tmp_path: Path) -> None:
     write_segmentation(tmp_path / "s.zarr", np.zeros((40, 30), np.uint8))
     result = vectorize(tmp_path / "s.zarr", tmp_path / "s.geojson.gz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID, uuid5
@@ -89,6 +90,9 @@ class Drawing:
         Width of the whole map.
     object_type, objects
         Annotations or detections; one a region, or one a class.
+    far_corner_level0_px
+        (x, y) in the frame of the file, beyond which nothing is drawn: the last pixels of the map may reach a little
+        past the slide.
     """
 
     classes: tuple[TissueClass, ...]
@@ -99,6 +103,7 @@ class Drawing:
     map_width_map_px: int
     object_type: ObjectType
     objects: Objects
+    far_corner_level0_px: tuple[float, float] = (math.inf, math.inf)
 
     def makes_objects(self, label: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """For label values: whether their regions become objects."""
@@ -132,13 +137,21 @@ def draw_regions(rings: Rings, table: RegionTable, drawing: Drawing) -> list[Fea
 def draw_class(rings: Rings, table: RegionTable, drawing: Drawing) -> list[Feature]:
     """One object for all regions, which have the same class; the rest as for :func:`draw_regions`."""
     whole = np.empty(1, dtype=object)
-    whole[0] = shapely.multipolygons(_level0_polygons(rings, drawing))
+    whole[0] = shapely.multipolygons(shapely.get_parts(_level0_polygons(rings, drawing)))
     return _encode(whole, table.total(), drawing)
 
 
 def _level0_polygons(rings: Rings, drawing: Drawing) -> NDArray[np.object_]:
     xy: NDArray[np.float64] = np.multiply(rings.xy, drawing.scale_level0_px_per_map_px) + drawing.offset_level0_px
-    return to_polygons(rings, xy)
+    polygons = to_polygons(rings, xy)
+    bounds = shapely.bounds(polygons)
+    right, bottom = drawing.far_corner_level0_px
+    for k in np.flatnonzero((bounds[:, 2] > right) | (bounds[:, 3] > bottom)).tolist():
+        left, top = bounds[k, :2].tolist()
+        inside = shapely.intersection(polygons[k], shapely.box(left, top, right, bottom))
+        # Where an outline only touches the edge, lines and points are left too.
+        polygons[k] = shapely.MultiPolygon([p for p in shapely.get_parts(inside) if isinstance(p, shapely.Polygon)])
+    return polygons
 
 
 def _encode(polygons: NDArray[np.object_], table: RegionTable, drawing: Drawing) -> list[Feature]:

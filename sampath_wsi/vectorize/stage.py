@@ -200,6 +200,10 @@ def _drawing(
         map_width_map_px=class_map.shape[1],
         object_type=object_type,
         objects=objects,
+        far_corner_level0_px=(
+            offset_x + provenance.grid.region_width_level0_px - float(crop_x),
+            offset_y + provenance.grid.region_height_level0_px - float(crop_y),
+        ),
     )
 
 
