@@ -15,8 +15,9 @@ from typing import Any
 def written_aside(path: Path) -> Iterator[Path]:
     """Yield a path next to ``path`` to write to; it is renamed to ``path`` at the end, and removed on an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers choose the format by it.
-    aside = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    # The suffix stays last: writers choose the format by it. The name is always the same, so that the next run takes
+    # the place of what a killed one left.
+    aside = path.with_name(f".partial.{path.name}")
     try:
         yield aside
         os.replace(aside, path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,34 +106,47 @@ def infer(
     probability, iou = _arrays(store, grid, len(frame.classes), batch)
     _copy_tissue(tiles, store)
     todo = [first for first in range(0, count, batch) if first not in store.done]
-    done = count - sum(min(batch, count - first) for first in todo)
-    computed, begun, busy_s = count - done, time.monotonic(), 0.0
+    computed = sum(min(batch, count - first) for first in todo)
 
     def write(first: int, result: Batch) -> None:
         probability[first : first + len(result[0])] = result[0]
         iou[first : first + len(result[1])] = result[1]
         store.mark_done(first)
 
+    begun, busy_s = time.monotonic(), 0.0
     if todo:
         predict = load_predictor()
-        begun = time.monotonic()
-        with ThreadPoolExecutor(1) as writer:
-            writing: deque[Future[None]] = deque()
-            for first, rgb in _loaded_ahead(read_array(tiles, "rgb"), todo, batch):
-                start = time.monotonic()
-                result = predict(rgb)
-                busy_s += time.monotonic() - start
-                writing.append(writer.submit(write, first, result))
-                while len(writing) > _AHEAD:
-                    writing.popleft().result()
-                done += len(rgb)
-                if progress is not None:
-                    progress(done, count)
-            for job in writing:
-                job.result()
+        begun, done = time.monotonic(), count - computed
+        for size, seconds in _pipeline(_loaded_ahead(read_array(tiles, "rgb"), todo, batch), predict, write):
+            done, busy_s = done + size, busy_s + seconds
+            if progress is not None:
+                progress(done, count)
     store.finish()
     seconds = time.monotonic() - begun
     return InferResult(count, computed, seconds, busy_s / seconds if todo else 0.0, False)
+
+
+def _pipeline(
+    batches: Iterable[tuple[int, NDArray[np.uint8]]], predict: PredictorLike, write: Callable[[int, Batch], None]
+) -> Iterator[tuple[int, float]]:
+    """Predict batch after batch while a thread writes the ones before.
+
+    Yields
+    ------
+    The size of each batch and the seconds that the device took for it.
+    """
+    with ThreadPoolExecutor(1) as writer:
+        writing: deque[Future[None]] = deque()
+        for first, rgb in batches:
+            start = time.monotonic()
+            result = predict(rgb)
+            seconds = time.monotonic() - start
+            writing.append(writer.submit(write, first, result))
+            while len(writing) > _AHEAD:
+                writing.popleft().result()
+            yield len(rgb), seconds
+        for job in writing:
+            job.result()
 
 
 def _loaded_ahead(rgb: zarr.Array[Any], todo: list[int], batch: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:

@@ -6,15 +6,15 @@ hardly with its width. The lower levels are averaged on the way down into scratc
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from sampath_wsi.files import written_aside
 from sampath_wsi.synthetic.render import Painter
 from sampath_wsi.synthetic.scene import Scene
 
@@ -62,21 +62,12 @@ def make_slide(
         If the size or the resolution make no slide.
     """
     scene = Scene(width_px, height_px, mpp, seed)
-    _write_aside(Path(path), lambda aside: _write_pyramid(aside, scene))
+    with written_aside(Path(path)) as aside:
+        _write_pyramid(aside, scene)
     if truth_path is not None:
-        _write_aside(Path(truth_path), lambda aside: _write_truth(aside, scene))
+        with written_aside(Path(truth_path)) as aside:
+            _write_truth(aside, scene)
     return scene
-
-
-def _write_aside(path: Path, write: Callable[[Path], None]) -> None:
-    """Write under another name and rename when whole, so that a half-written file never bears the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        write(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _write_pyramid(path: Path, scene: Scene) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import sampath_wsi.model.torchvision_compat  # noqa: F401
 # isort: split
 import lightning.pytorch as lightning
 
+from sampath_wsi.files import written_aside
 from sampath_wsi.train.task import SegmentationTask
 
 
@@ -60,9 +60,7 @@ class ScoreTable(lightning.Callback):
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        aside = self._path.with_name(f"{self._path.name}.partial")
-        with aside.open("w", newline="", encoding="utf-8") as file:
+        with written_aside(self._path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)
-        os.replace(aside, self._path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from sampath_wsi.errors import ConfigError, DataError
+from sampath_wsi.files import write_json
 from sampath_wsi.model.bundle import load_bundle, save_bundle
 from sampath_wsi.model.sampath import SamPath, build_model
 from sampath_wsi.train.callbacks import ScoreTable
@@ -138,10 +138,7 @@ def _claim(out: Path, recipe: Recipe, data: PreparedData, resume: bool) -> Path 
             raise ConfigError(f"{out} already holds a run", "Resume it, or name another folder.")
         if not described.exists() or json.loads(described.read_text(encoding="utf-8")) != run:
             raise ConfigError(f"the run in {out} has another recipe or other data", "Name another folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    aside = described.with_name(f"{_RUN_NAME}.partial")
-    aside.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, described)
+    write_json(described, run)
     return checkpoint if checkpoint.exists() else None
 
 
