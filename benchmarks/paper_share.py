@@ -14,7 +14,7 @@ import multiprocessing
 import tempfile
 from pathlib import Path
 
-from stages import measure, run_stages
+from stages import run_stages, slide_or_synthetic
 
 
 def write_random_model(folder: Path) -> None:
@@ -36,10 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        slide = arguments.slide
-        if slide is None:
-            slide = folder / "slide.tif"
-            measure("demo-slide", slide)
+        slide = slide_or_synthetic(arguments.slide, folder)
         # In a process of its own: a child's peak memory counts what its parent held when it was started.
         writer = multiprocessing.get_context("spawn").Process(target=write_random_model, args=(folder / "model",))
         writer.start()

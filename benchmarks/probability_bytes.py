@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from stages import measure
+from stages import measure, slide_or_synthetic
 from zarr import open_array
 
 from sampath_wsi.blend import blend
@@ -28,10 +28,7 @@ def main() -> None:
     bundle = load_bundle(arguments.model)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        slide = arguments.slide
-        if slide is None:
-            slide = folder / "slide.tif"
-            measure("demo-slide", slide)
+        slide = slide_or_synthetic(arguments.slide, folder)
         measure("tile", slide, "--out", folder / "tiles.zarr", "--model", arguments.model)
         group, made_by = open_store(folder / "tiles.zarr", "tiles")
         rgb, grid = read_array(group, "rgb"), made_by.grid

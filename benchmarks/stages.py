@@ -74,6 +74,14 @@ def _resident_kb(pid: int) -> int:
     return 0
 
 
+def slide_or_synthetic(slide: Path | None, folder: Path) -> Path:
+    """The slide that was given, or a synthetic one made in a folder."""
+    if slide is not None:
+        return slide
+    measure("demo-slide", folder / "slide.tif")
+    return folder / "slide.tif"
+
+
 def run_stages(slide: Path, folder: Path, model: str) -> dict[str, Cost]:
     """Take one slide through all stages."""
     tiles, probabilities = folder / "tiles.zarr", folder / "probabilities.zarr"

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from sampath_wsi.errors import ConfigError
@@ -214,7 +215,7 @@ class TileGrid:
         step, size = self.step_map_px, self.tile_map_px
         first_column, last_column = max(0, (x0 - size) // step + 1), min(self.columns - 1, (x1 - 1) // step)
         first_row, last_row = max(0, (y0 - size) // step + 1), min(self.rows - 1, (y1 - 1) // step)
-        positions = self._positions()
+        positions = self._positions
         found: list[tuple[int, int]] = []
         for row in range(first_row, last_row + 1):
             for column in range(first_column, last_column + 1):
@@ -223,12 +224,9 @@ class TileGrid:
                     found.append((positions[tile], tile))
         return found
 
+    @cached_property
     def _positions(self) -> dict[int, int]:
-        cached: dict[int, int] | None = self.__dict__.get("_cached_positions")
-        if cached is None:
-            cached = {tile: k for k, tile in enumerate(self.tiles)}
-            object.__setattr__(self, "_cached_positions", cached)
-        return cached
+        return {tile: position for position, tile in enumerate(self.tiles)}
 
     def map_to_level0_px(self) -> tuple[float, float, float, float]:
         """``(scale_x, scale_y, offset_x, offset_y)`` with ``level0 = map * scale + offset``."""

@@ -79,11 +79,7 @@ def overlay(info: SlideInfo, segmentation_path: Path, out: Path) -> None:
     factor = level_um / made_by.grid.mpp_map
     height, width = labels.shape
     box = Box(left, top, width * factor * scale_x, height * factor * scale_y)
-    shown = (
-        min(1.0, _OVERLAY_PX / max(width, height))
-        if max(width, height) > _OVERLAY_PX
-        else _OVERLAY_PX / max(width, height)
-    )
+    shown = _OVERLAY_PX / max(width, height)
     size_px = max(1, round(width * shown)), max(1, round(height * shown))
     classes = tuple(TissueClass.model_validate(entry) for entry in made_by.options["classes"])
     counts = _label_counts(group, len(classes))

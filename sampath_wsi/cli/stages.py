@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sampath_wsi.cli.run import log, stage_run
+from sampath_wsi.geometry import MppSource
 
 if TYPE_CHECKING:
-    from sampath_wsi.geometry import MppSource
     from sampath_wsi.infer import ModelFrame, PredictorLike
     from sampath_wsi.model.card import ModelCard
 
@@ -30,34 +29,6 @@ Mpp = Annotated[
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads.")]
 
 
-class Dtype(StrEnum):
-    """How probabilities are stored."""
-
-    uint8 = "uint8"
-    float32 = "float32"
-
-
-class Objects(StrEnum):
-    """What becomes one object."""
-
-    regions = "regions"
-    classes = "classes"
-
-
-class ObjectType(StrEnum):
-    """QuPath's kinds of objects."""
-
-    annotation = "annotation"
-    detection = "detection"
-
-
-class Frame(StrEnum):
-    """Whose coordinates GeoJSON holds."""
-
-    qupath = "qupath"
-    slide = "slide"
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     for command in (tile, infer, stitch, vectorize):
@@ -70,7 +41,7 @@ def tile(
     model: Model = "demo",
     slide_id: SlideId = None,
     mpp: Mpp = None,
-    mpp_source: Annotated[str, typer.Option(help="Where --mpp comes from, for the record.")] = "command line",
+    mpp_source: Annotated[MppSource, typer.Option(help="Where --mpp comes from, for the record.")] = "command line",
     overlap: Annotated[int | None, typer.Option(help="Overlap of tiles in pixels; default: the model's.")] = None,
     min_tissue: Annotated[float, typer.Option(min=0, max=1, help="Keep tiles with more than this share.")] = 0.0,
     tissue: Annotated[bool, typer.Option(help="Find the tissue; otherwise everything is tiled.")] = True,
@@ -95,7 +66,7 @@ def tile(
         from sampath_wsi.tissue import TissueOptions
 
         card = ModelCard.read(resolve_model(model) / CARD_NAME)
-        info = inspect_slide(slide, mpp=parse_mpp(mpp) if mpp else None, mpp_source=_source(mpp_source))
+        info = inspect_slide(slide, mpp=parse_mpp(mpp) if mpp else None, mpp_source=mpp_source)
         options = TileOptions(
             mpp_model=card.mpp,
             tile_model_px=card.tile_px,
@@ -184,7 +155,7 @@ def infer(
 def stitch(
     probabilities: Annotated[Path, typer.Argument(help="The probability store.")],
     out: Annotated[Path, typer.Option("--out", help="The OME-Zarr to write, e.g. a/segmentation.ome.zarr.")],
-    dtype: Annotated[Dtype, typer.Option(help="Of the stored probabilities.")] = Dtype.uint8,
+    dtype: Annotated[Literal["uint8", "float32"], typer.Option(help="Of the stored probabilities.")] = "uint8",
     mask_to_tissue: Annotated[bool, typer.Option(help="No class outside the tissue.")] = True,
     threads: Threads = 2,
     record: Record = None,
@@ -197,7 +168,7 @@ def stitch(
         from sampath_wsi.stitch import StitchOptions
         from sampath_wsi.stitch import stitch as stitch_store
 
-        options = StitchOptions(dtype.value, mask_to_tissue)
+        options = StitchOptions(dtype, mask_to_tissue)
         result = stitch_store(probabilities, out, options, threads=threads, progress=run.progress)
         run.facts.update(map_size_map_px=list(result.map_size_map_px), levels=result.levels)
 
@@ -206,15 +177,17 @@ def vectorize(
     segmentation: Annotated[Path, typer.Argument(help="The segmentation store (OME-Zarr).")],
     out: Annotated[Path, typer.Option("--out", help="The GeoJSON to write, e.g. a/segmentation.geojson.gz.")],
     tolerance: Annotated[float | None, typer.Option(min=0, help="Simplification, um; default: 3/4 map pixel.")] = None,
-    min_area: Annotated[
-        float, typer.Option(min=0, help="Merge smaller islands into their surroundings, um^2.")
-    ] = 200.0,
+    min_area: Annotated[float, typer.Option(min=0, help="Merge smaller islands into their surroundings, um^2.")] = 25.0,
     min_hole: Annotated[float, typer.Option(min=0, help="Fill smaller holes, um^2.")] = 25.0,
-    objects: Annotated[Objects, typer.Option(help="One object a connected region, or one a class.")] = Objects.regions,
-    object_type: Annotated[ObjectType, typer.Option(help="QuPath's kind of object.")] = ObjectType.annotation,
+    objects: Annotated[
+        Literal["regions", "classes"], typer.Option(help="One object a connected region, or one a class.")
+    ] = "regions",
+    object_type: Annotated[
+        Literal["annotation", "detection"], typer.Option(help="QuPath's kind of object.")
+    ] = "annotation",
     frame: Annotated[
-        Frame, typer.Option(help="QuPath's coordinates (cropped to bounds) or the slide's.")
-    ] = Frame.qupath,
+        Literal["qupath", "slide"], typer.Option(help="QuPath's coordinates (cropped to bounds) or the slide's.")
+    ] = "qupath",
     threads: Threads = 2,
     record: Record = None,
 ) -> None:
@@ -231,9 +204,9 @@ def vectorize(
             tolerance_um=tolerance,
             min_area_um2=min_area,
             min_hole_um2=min_hole,
-            objects=objects.value,
-            object_type=object_type.value,
-            frame=frame.value,
+            objects=objects,
+            object_type=object_type,
+            frame=frame,
             workers=threads,
             progress=run.progress,
         )
@@ -242,20 +215,9 @@ def vectorize(
             vertices=result.n_vertices,
             json_bytes=result.json_bytes,
             changed_by_cleaning=result.changed_fraction,
-            frame=frame.value,
+            frame=frame,
             warnings=list(result.warnings),
         )
-
-
-def _source(text: str) -> MppSource:
-    from typing import get_args
-
-    from sampath_wsi.errors import ConfigError
-    from sampath_wsi.geometry import MppSource
-
-    if text not in get_args(MppSource):
-        raise ConfigError(f"--mpp-source '{text}' is unknown", f"Use one of {', '.join(get_args(MppSource))}.")
-    return cast("MppSource", text)
 
 
 def _frame(card: ModelCard, path: Path) -> ModelFrame:

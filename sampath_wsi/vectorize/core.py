@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from sampath_wsi.errors import StoreError
+from sampath_wsi.progress import Progress
 from sampath_wsi.vectorize.chunks import Chunking, ClassMap
 from sampath_wsi.vectorize.drawing import Drawing, Feature, RegionTable, draw_class, draw_regions
 from sampath_wsi.vectorize.outline import ChunkOutline, join_outline, outline_chunk
@@ -21,7 +22,6 @@ from sampath_wsi.vectorize.seams import Chain
 from sampath_wsi.vectorize.spool import Spool
 from sampath_wsi.vectorize.survey import survey_chunk
 
-Progress = Callable[[int, int], None]
 _CHUNKS_WORTH_A_PROCESS = 8
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, StoreError
+from sampath_wsi.progress import Progress
 from sampath_wsi.qupath import ObjectType, ObjectWriter
 from sampath_wsi.store import Provenance, open_store
 from sampath_wsi.vectorize.chunks import StoreMap
@@ -85,7 +85,7 @@ def vectorize(
     object_type: ObjectType = "annotation",
     frame: Frame = "qupath",
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> VectorizeResult:
     """Turn the class map of a segmentation store into polygons that QuPath opens.
 
