@@ -1,4 +1,4 @@
-"""Random changes of image and label map together: crop, flips, turns, colour.
+"""Random changes of image and label map together: crop, flips, turns, stain, colour.
 
 What happens to a sample is drawn from one random generator, which the caller seeds, so that a run can be repeated
 and resumed.
@@ -16,6 +16,11 @@ from torch.nn import functional as F
 
 _GREY = (0.299, 0.587, 0.114)
 _CROP_TRIES = 10
+# Optical densities (R, G, B) of haematoxylin and eosin: Ruifrok and Johnston, 2001; the third is their cross product.
+_HAEMATOXYLIN, _EOSIN = (0.650, 0.704, 0.286), (0.072, 0.990, 0.105)
+_FROM_STAINS = torch.tensor([_HAEMATOXYLIN, _EOSIN, np.cross(_HAEMATOXYLIN, _EOSIN).tolist()]).T
+_TO_STAINS = torch.linalg.inv(_FROM_STAINS)
+_STAIN_SHIFT = 0.2
 
 
 class AugmentSpec(BaseModel):
@@ -31,6 +36,8 @@ class AugmentSpec(BaseModel):
     rotate_90: bool = True
     jitter: float = Field(default=0.1, ge=0, le=0.5)
     """Largest change of brightness, contrast, saturation (as a factor) and hue (in turns)."""
+    stain: float = Field(default=0.0, ge=0, le=0.5)
+    """Largest change of the amounts of haematoxylin and eosin, as a factor; not in the paper's recipe."""
 
     @model_validator(mode="after")
     def _ranges_make_sense(self) -> AugmentSpec:
@@ -39,43 +46,50 @@ class AugmentSpec(BaseModel):
         return self
 
 
-def augment(image: Tensor, label: Tensor, spec: AugmentSpec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Change a sample at random.
+def augment(
+    image: Tensor, label: Tensor, spec: AugmentSpec, size_px: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Cut a tile from a sample and change it at random.
 
     Parameters
     ----------
     image
-        ``(3, H, W)`` float RGB in [0, 1].
+        ``(3, H, W)`` float RGB in [0, 1], of any size.
     label
         ``(H, W)`` uint8.
     spec
         What to change.
+    size_px
+        Side of the tile.
     rng
         Where the random numbers come from.
 
     Returns
     -------
-    Image and label map of the same sizes (a turn by 90 degrees swaps them where H != W is cropped back by the crop,
-    so images that are not square are only turned by 180 degrees).
+    Image ``(3, size_px, size_px)`` and label map ``(size_px, size_px)``.
     """
-    image, label = _crop(image, label, spec, rng)
+    image, label = _crop(image, label, spec, size_px, rng)
     if spec.flip:
         for axis in (-1, -2):
             if rng.random() < 0.5:
                 image, label = image.flip(axis), label.flip(axis)
     if spec.rotate_90:
-        turns = int(rng.integers(4)) if image.shape[-1] == image.shape[-2] else 2 * int(rng.integers(2))
+        turns = int(rng.integers(4))
         image, label = torch.rot90(image, turns, (-2, -1)), torch.rot90(label, turns, (-2, -1))
+    if spec.stain:
+        image = _restain(image, spec.stain, rng)
     if spec.jitter:
         image = _jitter(image, spec.jitter, rng)
     return image.contiguous(), label.contiguous()
 
 
-def _crop(image: Tensor, label: Tensor, spec: AugmentSpec, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A random rectangle, resized to the old size: bilinearly, labels to the nearest."""
-    height, width = label.shape
+def _crop(
+    image: Tensor, label: Tensor, spec: AugmentSpec, size_px: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """A random rectangle, resized to the tile: bilinearly, labels to the nearest."""
     if spec.crop_scale == (1.0, 1.0):
-        return image, label
+        return _crop_unscaled(image, label, size_px, rng)
+    height, width = label.shape
     top, left, rows, columns = 0, 0, height, width
     for _ in range(_CROP_TRIES):
         area = rng.uniform(*spec.crop_scale) * height * width
@@ -86,10 +100,28 @@ def _crop(image: Tensor, label: Tensor, spec: AugmentSpec, rng: np.random.Genera
             top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
             break
     part = np.s_[..., top : top + rows, left : left + columns]
-    size = (height, width)
+    size = (size_px, size_px)
     image = F.interpolate(image[part][None], size, mode="bilinear", align_corners=False, antialias=True)[0]
     label = F.interpolate(label[part][None, None].float(), size, mode="nearest-exact")[0, 0].to(label.dtype)
     return image, label
+
+
+def _crop_unscaled(image: Tensor, label: Tensor, size_px: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A random window of the tile's size; a smaller image is padded with white, unlabelled."""
+    top, left = (int(rng.integers(max(0, n - size_px) + 1)) for n in label.shape)
+    part = np.s_[..., top : top + size_px, left : left + size_px]
+    image, label = image[part], label[part]
+    lacking = (0, size_px - label.shape[1], 0, size_px - label.shape[0])
+    return F.pad(image, lacking, value=1.0), F.pad(label, lacking)
+
+
+def _restain(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    """More or less of each stain: optical densities of haematoxylin, eosin and a residual, scaled and shifted."""
+    factor = image.new_tensor(rng.uniform(1 - strength, 1 + strength, 3)).view(3, 1, 1)
+    shift = image.new_tensor(rng.uniform(-strength, strength, 3) * _STAIN_SHIFT).view(3, 1, 1)
+    density = -torch.log(image.clamp_min(1 / 255))
+    amounts = torch.einsum("ij,jhw->ihw", _TO_STAINS.to(image), density) * factor + shift
+    return torch.exp(-torch.einsum("ij,jhw->ihw", _FROM_STAINS.to(image), amounts)).clamp(0, 1)
 
 
 def _jitter(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:

@@ -6,69 +6,86 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from sampath_wsi.errors import DataError
 from sampath_wsi.train.augment import AugmentSpec, augment
 from sampath_wsi.train.prepared import PreparedData, Sample
+from sampath_wsi.train.windows import cover
 
 Key = tuple[int, int]
 """(epoch, index of the sample)."""
 
 
 class TileDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Samples of a split, by (epoch, index).
+    """Square tiles of the samples of a split, by (epoch, index).
+
+    In training (with a ``spec``) each sample gives one tile, a random crop. Without one, windows of the tile's size
+    that cover each sample are the tiles, in the order of :func:`sampath_wsi.train.windows.cover`.
 
     Parameters
     ----------
     data
         A prepared data set.
     samples
-        Which of its samples.
+        Which of its samples, of any size; what is smaller than a tile is padded, unlabelled, with white.
+    size_px
+        Side of a tile.
     spec
         How to augment them, or None.
     seed
         Together with epoch and index it determines the augmentation, in whatever process it happens.
-    size_px
-        Side that images must have, or None for any (then the batch size must be 1).
     """
 
     def __init__(
         self,
         data: PreparedData,
         samples: Sequence[Sample],
+        size_px: int,
         spec: AugmentSpec | None = None,
         seed: int = 0,
-        size_px: int | None = None,
     ) -> None:
-        self._data, self._samples, self._spec, self._seed, self._size_px = data, tuple(samples), spec, seed, size_px
+        self._data, self._size_px, self._spec, self._seed = data, size_px, spec, seed
+        self._places = [
+            (sample, corner)
+            for sample in samples
+            for corner in ([(0, 0)] if spec is not None else cover(*data.sizes_px[sample.sample], size_px))
+        ]
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._places)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        """Image ``(3, H, W)`` float32 in [0, 1] and labels ``(H, W)`` uint8 (0 = ignored, i + 1 = class i).
+        """Image ``(3, size, size)`` float32 in [0, 1] and labels ``(size, size)`` uint8 (0 = ignored, i + 1 = class i).
 
         Raises
         ------
         DataError
-            If the sample cannot be read or has another size than wanted.
+            If the sample cannot be read.
         """
         epoch, index = key
-        sample = self._samples[index]
+        sample, corner = self._places[index]
         pixels, labels = self._data.read(sample)
-        if self._size_px is not None and labels.shape != (self._size_px, self._size_px):
-            raise DataError(
-                f"sample {sample.sample} is {labels.shape[1]} x {labels.shape[0]} px, "
-                f"the recipe's tiles have {self._size_px} px",
-                "Prepare the data at the recipe's tile size.",
-            )
-        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
-        label = torch.from_numpy(labels.copy())
         if self._spec is not None:
-            image, label = augment(image, label, self._spec, np.random.default_rng((self._seed, epoch, index)))
-        return image, label
+            rng = np.random.default_rng((self._seed, epoch, index))
+            return augment(_to_tensor(pixels), torch.from_numpy(labels.copy()), self._spec, self._size_px, rng)
+        pixels, labels = window_of(pixels, labels, corner, self._size_px)
+        return _to_tensor(pixels), torch.from_numpy(labels.copy())
+
+
+def window_of(
+    pixels: NDArray[np.uint8], labels: NDArray[np.uint8], corner_px: tuple[int, int], size_px: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Image and labels of a window with its corner (x, y) in the image; beyond the image white, unlabelled."""
+    part = np.s_[corner_px[1] : corner_px[1] + size_px, corner_px[0] : corner_px[0] + size_px]
+    pixels, labels = pixels[part], labels[part]
+    lacking = [(0, size_px - n) for n in labels.shape]
+    return np.pad(pixels, [*lacking, (0, 0)], constant_values=255), np.pad(labels, lacking)
+
+
+def _to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
 
 
 class EpochSampler(Sampler[Key]):

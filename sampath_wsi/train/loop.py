@@ -150,8 +150,8 @@ def _loaders(recipe: Recipe, data: PreparedData, workers: int) -> tuple[DataLoad
             len(shared),
             min(shared),
         )
-    train_set = TileDataset(data, train_samples, recipe.augment, recipe.seed, recipe.tile_px)
-    val_set = TileDataset(data, val_samples, size_px=recipe.tile_px)
+    train_set = TileDataset(data, train_samples, recipe.tile_px, recipe.augment, recipe.seed)
+    val_set = TileDataset(data, val_samples, recipe.tile_px)
     sampler = EpochSampler(len(train_set), recipe.seed, recipe.tiles_per_epoch)
     if len(sampler) < recipe.batch_size:
         raise DataError(

@@ -4,17 +4,22 @@
 
     dataset.json    {"name", "classes": [{"name", "color"}, ...], "mpp", "description"}
     samples.csv     sample,image,label,group,split     (paths relative to the folder)
-    images/         RGB, PNG or JPEG
+                    and, where there is a need, instances,field,x_px,y_px
+    images/         RGB, PNG or JPEG, of any size
     labels/         uint8 PNG of the same size: 0 = unlabelled, ignored; i + 1 = class i
+    instances/      uint16 PNG of the same size: 0 = background, any other value one instance
 
 ``group`` is what must not be split between training and testing (slide or patient), ``split`` is free text such as
-``train``, ``val`` or ``test``.
+``train``, ``val`` or ``test``. A sample that was cut from a larger region says from which (``field``) and where its
+corner lay there (``x_px``, ``y_px``); by default a sample is a field of its own. A splits file (CSV with the columns
+``sample`` and ``split``) takes the place of the column ``split``; samples that it does not name are left out.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +31,7 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import DataError
 
 COLUMNS = ("sample", "image", "label", "group", "split")
+OPTIONAL_COLUMNS = ("instances", "field", "x_px", "y_px")
 
 
 class DatasetInfo(BaseModel):
@@ -48,6 +54,13 @@ class Sample:
     label: str
     group: str
     split: str
+    field: str
+    """The region it was cut from: its own name if it was not cut."""
+    x_px: int = 0
+    y_px: int = 0
+    """Its corner in the field."""
+    instances: str = ""
+    """Map of instances, or empty."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class PreparedData:
     folder: Path
     info: DatasetInfo
     samples: tuple[Sample, ...]
+    sizes_px: Mapping[str, tuple[int, int]]
+    """Width and height of every sample."""
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """The samples of a split.
@@ -95,9 +110,37 @@ class PreparedData:
             )
         return pixels, labels
 
+    def read_instances(self, sample: Sample) -> NDArray[np.integer]:
+        """Map of instances ``(H, W)`` of a sample: 0 = background, any other value one instance.
 
-def read_prepared(folder: str | Path) -> PreparedData:
+        Raises
+        ------
+        DataError
+            If the sample has none, or the file is damaged.
+        """
+        if not sample.instances:
+            raise DataError(
+                f"{self.folder}: sample {sample.sample} has no map of instances",
+                "Prepare a data set that has instances, such as CRAG or GlaS.",
+            )
+        try:
+            with Image.open(self.folder / sample.instances) as instances:
+                return np.asarray(instances)
+        except (OSError, SyntaxError) as error:
+            raise DataError(
+                f"{self.folder}: sample {sample.sample} cannot be read ({error})", "Prepare it again."
+            ) from error
+
+
+def read_prepared(folder: str | Path, splits: str | Path | None = None) -> PreparedData:
     """Open a prepared data set and check it: columns, unique names, files, sizes and modes of all samples.
+
+    Parameters
+    ----------
+    folder
+        The data set.
+    splits
+        A splits file, instead of the column ``split``.
 
     Raises
     ------
@@ -112,8 +155,19 @@ def read_prepared(folder: str | Path) -> PreparedData:
         if sample.sample in names:
             raise DataError(f"{folder / 'samples.csv'}: sample {sample.sample} occurs twice", "Name each sample once.")
         names.add(sample.sample)
-        _check_pair(folder, sample)
-    return PreparedData(folder, info, samples)
+    if splits is not None:
+        samples = _split_anew(samples, Path(splits))
+    return PreparedData(folder, info, samples, {sample.sample: _check_files(folder, sample) for sample in samples})
+
+
+def _split_anew(samples: tuple[Sample, ...], path: Path) -> tuple[Sample, ...]:
+    split_of = {row["sample"]: row["split"] for row in read_rows(path, ("sample", "split"))}
+    if unknown := sorted(split_of.keys() - {s.sample for s in samples}):
+        raise DataError(
+            f"{path} names {len(unknown)} samples that the data do not have, such as {unknown[0]}",
+            "Make the splits file from these data.",
+        )
+    return tuple(replace(s, split=split_of[s.sample]) for s in samples if s.sample in split_of)
 
 
 def _read_info(path: Path) -> DatasetInfo:
@@ -135,41 +189,68 @@ def _first_line(error: Exception) -> str:
 
 
 def _read_samples(path: Path) -> tuple[Sample, ...]:
+    rows = read_rows(path, COLUMNS)
+    try:
+        return tuple(
+            Sample(
+                **{column: row[column] or "" for column in COLUMNS},
+                field=row.get("field") or row["sample"],
+                x_px=int(row.get("x_px") or 0),
+                y_px=int(row.get("y_px") or 0),
+                instances=row.get("instances") or "",
+            )
+            for row in rows
+        )
+    except ValueError as error:
+        raise DataError(f"{path}: x_px and y_px must be whole numbers ({error})", "Prepare the data again.") from error
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file that has at least the given columns; DataError if it is missing, empty or lacks one."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
+            missing = [c for c in columns if c not in (reader.fieldnames or ())]
             if missing:
-                raise DataError(f"{path} lacks the column {missing[0]}", f"Its columns must be {', '.join(COLUMNS)}.")
-            rows = [{c: row[c] or "" for c in COLUMNS} for row in reader]
+                raise DataError(f"{path} lacks the column {missing[0]}", f"Its columns must be {', '.join(columns)}.")
+            rows = list(reader)
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing", "Prepare the data again.") from error
+        raise DataError(f"{path} is missing", "Check the path, or prepare the data again.") from error
     if not rows:
         raise DataError(f"{path} lists no sample", "Prepare the data again.")
-    return tuple(Sample(**row) for row in rows)
+    return rows
 
 
-def _check_pair(folder: Path, sample: Sample) -> None:
-    sizes = []
-    for name in (sample.image, sample.label):
-        try:
-            with Image.open(folder / name) as image:
-                sizes.append((image.size, image.mode))
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise DataError(f"sample {sample.sample}: {folder / name} is missing", "Prepare the data again.") from error
-        except (UnidentifiedImageError, OSError) as error:
-            raise DataError(f"sample {sample.sample}: {folder / name} is not an image", "Prepare it again.") from error
-    (image_size, _), (label_size, label_mode) = sizes
-    if image_size != label_size:
-        raise DataError(
-            f"sample {sample.sample}: the image is {_by(image_size)} px and the label map {_by(label_size)} px",
-            f"Check {sample.image} and {sample.label} in {folder}.",
-        )
-    if label_mode not in ("L", "P"):
-        raise DataError(
-            f"sample {sample.sample}: {folder / sample.label} has the mode {label_mode}",
-            "A label map is a PNG with one 8-bit channel.",
-        )
+def _check_files(folder: Path, sample: Sample) -> tuple[int, int]:
+    """Check that the files of a sample are there and fit each other; its width and height."""
+    size, _ = _size_and_mode(folder, sample, sample.image)
+    for what, name, modes, rule in (
+        ("label map", sample.label, ("L", "P"), "one 8-bit channel"),
+        ("map of instances", sample.instances, ("I;16", "I", "L"), "one channel of at most 16 bits"),
+    ):
+        if not name:
+            continue
+        other_size, mode = _size_and_mode(folder, sample, name)
+        if other_size != size:
+            raise DataError(
+                f"sample {sample.sample}: the image is {_by(size)} px and the {what} {_by(other_size)} px",
+                f"Check {sample.image} and {name} in {folder}.",
+            )
+        if mode not in modes:
+            raise DataError(
+                f"sample {sample.sample}: {folder / name} has the mode {mode}", f"A {what} is a PNG with {rule}."
+            )
+    return size
+
+
+def _size_and_mode(folder: Path, sample: Sample, name: str) -> tuple[tuple[int, int], str]:
+    try:
+        with Image.open(folder / name) as image:
+            return image.size, image.mode
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise DataError(f"sample {sample.sample}: {folder / name} is missing", "Prepare the data again.") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(f"sample {sample.sample}: {folder / name} is not an image", "Prepare it again.") from error
 
 
 def _by(size: tuple[int, int]) -> str:

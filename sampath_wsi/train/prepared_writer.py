@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sampath_wsi.errors import DataError
-from sampath_wsi.train.prepared import COLUMNS, DatasetInfo, Sample
+from sampath_wsi.train.prepared import COLUMNS, OPTIONAL_COLUMNS, DatasetInfo, Sample
 
 
 class PreparedWriter:
@@ -46,11 +46,50 @@ class PreparedWriter:
             (self._aside / name).mkdir(parents=True)
         return self
 
-    def add(self, sample: str, image: NDArray[np.uint8], label: NDArray[np.uint8], group: str, split: str) -> None:
-        """Store one pair: ``(H, W, 3)`` RGB and ``(H, W)`` labels, both losslessly."""
-        row = Sample(sample, f"images/{sample}.png", f"labels/{sample}.png", group, split)
+    def add(
+        self,
+        sample: str,
+        image: NDArray[np.uint8],
+        label: NDArray[np.uint8],
+        group: str,
+        split: str,
+        *,
+        instances: NDArray[np.integer] | None = None,
+        field: str = "",
+        x_px: int = 0,
+        y_px: int = 0,
+    ) -> None:
+        """Store a sample, losslessly.
+
+        Parameters
+        ----------
+        sample
+            Its name, which becomes that of its files.
+        image, label
+            ``(H, W, 3)`` RGB and ``(H, W)`` labels: 0 = unlabelled, i + 1 = class i.
+        group, split
+            The patient or slide, and e.g. ``train``.
+        instances
+            ``(H, W)``: 0 = background, any other value (below 65536) one instance.
+        field, x_px, y_px
+            The region it was cut from and its corner there; by default it is a field of its own.
+        """
+        row = Sample(
+            sample=sample,
+            image=f"images/{sample}.png",
+            label=f"labels/{sample}.png",
+            group=group,
+            split=split,
+            field=field or sample,
+            x_px=x_px,
+            y_px=y_px,
+            instances="" if instances is None else f"instances/{sample}.png",
+        )
         Image.fromarray(image).save(self._aside / row.image, compress_level=4)
         Image.fromarray(label).save(self._aside / row.label)
+        if instances is not None:
+            (self._aside / "instances").mkdir(exist_ok=True)
+            Image.fromarray(instances.astype(np.uint16)).save(self._aside / row.instances)
         self._rows.append(row)
 
     def __exit__(
@@ -63,8 +102,9 @@ class PreparedWriter:
         (self._aside / "dataset.json").write_text(text, encoding="utf-8")
         with (self._aside / "samples.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows([getattr(row, c) for c in COLUMNS] for row in self._rows)
+            columns = COLUMNS + OPTIONAL_COLUMNS
+            writer.writerow(columns)
+            writer.writerows([getattr(row, c) for c in columns] for row in self._rows)
         if self._folder.exists():
             shutil.rmtree(self._folder)
         self._aside.rename(self._folder)

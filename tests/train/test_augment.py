@@ -25,7 +25,7 @@ def _sample(size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**31))
 def test_image_and_labels_stay_together(seed: int) -> None:
-    image, label = augment(*_sample(), NO_COLOUR, np.random.default_rng(seed))
+    image, label = augment(*_sample(), NO_COLOUR, 64, np.random.default_rng(seed))
     assert image.shape == (3, 64, 64)
     assert label.shape == (64, 64)
     assert label.dtype == torch.uint8
@@ -35,37 +35,56 @@ def test_image_and_labels_stay_together(seed: int) -> None:
 
 def test_every_turn_and_flip_occurs_and_crops_zoom() -> None:
     spec = AugmentSpec(crop_scale=(1.0, 1.0), jitter=0.0)
-    found = {augment(*_sample(), spec, np.random.default_rng(k))[1].numpy().tobytes() for k in range(100)}
+    found = {augment(*_sample(), spec, 64, np.random.default_rng(k))[1].numpy().tobytes() for k in range(100)}
     assert len(found) == 8
-    zoomed = [augment(*_sample(), NO_COLOUR, np.random.default_rng(k))[1] for k in range(20)]
+    zoomed = [augment(*_sample(), NO_COLOUR, 64, np.random.default_rng(k))[1] for k in range(20)]
     assert any((z == 0).sum() > 1.3 * 128 for z in zoomed)
 
 
 def test_same_generator_same_result_and_nothing_to_do_changes_nothing() -> None:
-    one, two = (augment(*_sample(), AugmentSpec(), np.random.default_rng(3)) for _ in range(2))
+    one, two = (augment(*_sample(), AugmentSpec(), 64, np.random.default_rng(3)) for _ in range(2))
     torch.testing.assert_close(one, two, rtol=0, atol=0)
     still = AugmentSpec(crop_scale=(1, 1), flip=False, rotate_90=False, jitter=0)
-    torch.testing.assert_close(augment(*_sample(), still, np.random.default_rng(0)), _sample(), rtol=0, atol=0)
+    torch.testing.assert_close(augment(*_sample(), still, 64, np.random.default_rng(0)), _sample(), rtol=0, atol=0)
 
 
 def test_colour_changes_within_bounds_and_leaves_labels() -> None:
     image, label = torch.rand(3, 16, 16) * 0.6 + 0.2, torch.randint(0, 4, (16, 16), dtype=torch.uint8)
     spec = AugmentSpec(crop_scale=(1, 1), flip=False, rotate_90=False, jitter=0.1)
-    changed, same = augment(image, label, spec, np.random.default_rng(1))
+    changed, same = augment(image, label, spec, 16, np.random.default_rng(1))
     assert torch.equal(label, same)
     assert 0.001 < (changed - image).abs().mean() < 0.2
     assert changed.min() >= 0
     assert changed.max() <= 1
     grey = torch.full((3, 4, 4), 0.5)
-    turned, _ = augment(grey, label[:4, :4], spec, np.random.default_rng(2))
+    turned, _ = augment(grey, label[:4, :4], spec, 4, np.random.default_rng(2))
     torch.testing.assert_close(turned[0], turned[2], rtol=0, atol=1e-6)
 
 
-def test_oblong_images_keep_their_shape() -> None:
-    image, label = torch.rand(3, 20, 30), torch.zeros(20, 30, dtype=torch.uint8)
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (1.0, 1.0)])
+@pytest.mark.parametrize("size", [(20, 30), (70, 33), (90, 80)])
+def test_images_of_any_size_give_square_tiles(size: tuple[int, int], scale: tuple[float, float]) -> None:
+    image, label = torch.rand(3, *size), torch.ones(size, dtype=torch.uint8)
     for seed in range(8):
-        changed, _ = augment(image, label, AugmentSpec(), np.random.default_rng(seed))
-        assert changed.shape == (3, 20, 30)
+        changed, labels = augment(image, label, AugmentSpec(crop_scale=scale), 40, np.random.default_rng(seed))
+        assert changed.shape == (3, 40, 40)
+        assert labels.shape == (40, 40)
+        if scale == (1.0, 1.0):
+            assert int(labels.sum()) == min(size[0], 40) * min(size[1], 40), "what is padded is unlabelled"
+
+
+def test_stains_change_tissue_and_leave_glass_nearly_white() -> None:
+    spec = AugmentSpec(crop_scale=(1, 1), flip=False, rotate_90=False, jitter=0, stain=0.2)
+    # Haematoxylin alone: its optical density, times 1.
+    blue = torch.tensor([0.650, 0.704, 0.286]).neg().exp().view(3, 1, 1).expand(3, 8, 8)
+    label = torch.zeros(8, 8, dtype=torch.uint8)
+    for seed in range(10):
+        changed, _ = augment(blue, label, spec, 8, np.random.default_rng(seed))
+        assert 0.005 < (changed - blue).abs().mean() < 0.2
+        white, _ = augment(torch.ones(3, 8, 8), label, spec, 8, np.random.default_rng(seed))
+        assert white.min() > 0.9
+    nothing = AugmentSpec(crop_scale=(1, 1), flip=False, rotate_90=False, jitter=0, stain=1e-9)
+    torch.testing.assert_close(augment(blue, label, nothing, 8, np.random.default_rng(0))[0], blue.contiguous())
 
 
 @pytest.mark.parametrize("bad", [{"crop_scale": (0.0, 1.0)}, {"crop_scale": (0.9, 0.5)}, {"jitter": 2}, {"blur": 1}])

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, DataError
+from sampath_wsi.train.augment import AugmentSpec
 from sampath_wsi.train.dataset import EpochSampler, TileDataset
 from sampath_wsi.train.prepare_synthetic import prepare_synthetic
 from sampath_wsi.train.prepared import DatasetInfo, read_prepared
 from sampath_wsi.train.prepared_writer import PreparedWriter
+from sampath_wsi.train.windows import cover, spread
 
 INFO = DatasetInfo(
     name="two", classes=(TissueClass(name="A", color=(1, 2, 3)), TissueClass(name="B", color=(4, 5, 6))), mpp=0.5
@@ -91,8 +96,77 @@ def test_unknown_label_truncated_image_and_split_are_named(folder: Path) -> None
         data.read(data.samples[1])
     with pytest.raises(DataError, match="no sample of the split 'test'"):
         data.split("test")
-    with pytest.raises(DataError, match="sample s2 is 16 x 16 px, the recipe's tiles have 32 px"):
-        TileDataset(data, data.samples, size_px=32)[(0, 2)]
+
+
+def test_optional_columns_and_instances_come_back(tmp_path: Path) -> None:
+    instances = np.arange(64).reshape(8, 8) * 900
+    with PreparedWriter(tmp_path / "data", INFO) as writer:
+        image, label = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.uint8)
+        writer.add("a", image, label, "g", "train", instances=instances, field="roi", x_px=5, y_px=7)
+        writer.add("b", image, label, "g", "train")
+    data = read_prepared(tmp_path / "data")
+    a, b = data.samples
+    assert (a.field, a.x_px, a.y_px) == ("roi", 5, 7)
+    assert (b.field, b.x_px, b.y_px, b.instances) == ("b", 0, 0, "")
+    assert data.sizes_px == {"a": (8, 8), "b": (8, 8)}
+    np.testing.assert_array_equal(data.read_instances(a), instances)
+    with pytest.raises(DataError, match="sample b has no map of instances"):
+        data.read_instances(b)
+    _edit(tmp_path / "data" / "samples.csv", "roi,5,7", "roi,five,7")
+    with pytest.raises(DataError, match="x_px and y_px must be whole numbers"):
+        read_prepared(tmp_path / "data")
+
+
+def test_a_splits_file_takes_the_place_of_the_column(folder: Path, tmp_path: Path) -> None:
+    splits = tmp_path / "splits.csv"
+    splits.write_text("sample,split\ns0,val\ns3,train\n")
+    data = read_prepared(folder, splits)
+    assert {s.sample: s.split for s in data.samples} == {"s0": "val", "s3": "train"}
+    splits.write_text("sample,split\ns0,val\ns9,train\nt,train\n")
+    with pytest.raises(DataError, match="names 2 samples that the data do not have, such as s9"):
+        read_prepared(folder, splits)
+    splits.write_text("name,split\ns0,val\n")
+    with pytest.raises(DataError, match="lacks the column sample"):
+        read_prepared(folder, splits)
+    with pytest.raises(DataError, match=r"none\.csv is missing"):
+        read_prepared(folder, tmp_path / "none.csv")
+
+
+def test_windows_cover_samples_of_any_size(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sizes = {"small": (10, 12), "wide": (16, 50)}
+    with PreparedWriter(tmp_path / "data", INFO) as writer:
+        for name, size in sizes.items():
+            writer.add(name, rng.integers(0, 200, (*size, 3), np.uint8), np.ones(size, np.uint8), name, "val")
+    data = read_prepared(tmp_path / "data")
+    tiles = TileDataset(data, data.samples, 16)
+    assert len(tiles) == 1 + 4
+    image, label = tiles[(0, 0)]
+    assert int(label.sum()) == 120
+    assert (image[:, :, 12:] == 1).all()
+    whole, _ = data.read(data.samples[1])
+    np.testing.assert_array_equal(np.rint(tiles[(0, 2)][0].permute(1, 2, 0).numpy() * 255), whole[:, 12:28])
+    cropped = TileDataset(data, data.samples, 16, AugmentSpec(), seed=1)
+    assert len(cropped) == 2
+    assert cropped[(0, 1)][0].shape == (3, 16, 16)
+
+
+def test_windows_are_spread_as_the_authors_do() -> None:
+    # 3000 px in windows of 1024: n = 3, step floor(1976 / 2) = 988; 3001: the first step is one larger.
+    assert spread(3000, 1024) == [0, 988, 1976]
+    assert spread(3001, 1024) == [0, 989, 1977]
+    assert spread(1024, 1024) == spread(3, 1024) == [0]
+    with pytest.raises(ValueError, match="must be positive"):
+        spread(0, 5)
+
+
+@given(st.integers(1, 5000), st.integers(1, 1500))
+def test_windows_leave_no_gap(length: int, window: int) -> None:
+    starts = spread(length, window)
+    assert starts[0] == 0
+    assert starts[-1] == max(0, length - window)
+    assert all(0 < b - a <= window for a, b in pairwise(starts))
+    assert cover(length, window, window) == [(x, 0) for x in starts]
 
 
 def test_writer_leaves_nothing_half_made_and_no_foreign_folder_is_replaced(tmp_path: Path) -> None:
