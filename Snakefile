@@ -12,6 +12,8 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/demo.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/experiments.smk"
 
 
 localrules:
@@ -28,4 +30,5 @@ rule all:
 # A slide that fails does not stop the others (keep-going), but then the table is not made as an ordinary job: it is made
 # here, with the reason of every failure, from the records that the stages keep.
 onerror:
-    shell(COHORT_COMMAND)
+    if not WITHOUT_SLIDES:
+        shell(COHORT_COMMAND)

@@ -120,3 +120,13 @@ def choose_precision(request: str, device: torch.device) -> Precision:
     if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
         return "bf16"
     return "fp32"
+
+
+def describe_machine(device: torch.device, devices: int, threads: int | None) -> str:
+    """On what something was computed, without naming the machine: so many CPU cores, or which GPU."""
+    import torch
+
+    times = f"{devices} x " if devices > 1 else ""
+    if device.type == "cuda":
+        return f"{times}{torch.cuda.get_device_name(device)}"
+    return f"{times}{threads or torch.get_num_threads()} CPU cores"

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sampath_wsi import ome
 from sampath_wsi.errors import AnnotationError
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.scoring.metrics import METRICS, ConfusionMatrix
 from sampath_wsi.store import open_store, read_array
-from sampath_wsi.train.metrics import METRICS, ConfusionMatrix
 
 _ROWS_AT_ONCE = 512
 
 
-def evaluate(segmentation_path: Path, truth_path: Path) -> dict[str, Any]:
+def evaluate(segmentation_path: Path, truth_path: Path, *, ignore: int | None = None) -> dict[str, Any]:
     """Scores of a segmentation against the truth.
 
     Parameters
@@ -28,11 +28,15 @@ def evaluate(segmentation_path: Path, truth_path: Path) -> dict[str, Any]:
     truth_path
         A TIFF over the whole slide, of any size with the slide's proportions: label values in the order of the
         model's classes. 0 means that there is no tissue, and a class found there is a false positive.
+    ignore
+        A value of the truth that marks pixels nobody labelled, such as 255 on slides that are annotated in part: they
+        are left out.
 
     Returns
     -------
     A JSON object: ``classes`` (Dice, IoU, precision and recall of each), ``macro`` (their means over the classes that
-    occur in the truth), and ``no_tissue`` (the same scores for the glass).
+    occur in the truth), ``no_tissue`` (the same scores for the glass), and with ``ignore`` the share of the truth
+    that was counted (``labelled``).
 
     Raises
     ------
@@ -43,7 +47,7 @@ def evaluate(segmentation_path: Path, truth_path: Path) -> dict[str, Any]:
     """
     group, made_by = open_store(segmentation_path, "segmentation")
     names = ["no tissue", *(entry["name"] for entry in made_by.options["classes"])]
-    truth = _read_truth(truth_path, made_by.grid, len(names) - 1)
+    truth = _read_truth(truth_path, made_by.grid, len(names) - 1, ignore)
     label = np.asarray(read_array(group, f"{ome.LABELS}/0")[:])
     columns, inside_x = _map_positions(truth.shape[1], made_by.grid, axis=0)
     rows, inside_y = _map_positions(truth.shape[0], made_by.grid, axis=1)
@@ -52,16 +56,18 @@ def evaluate(segmentation_path: Path, truth_path: Path) -> dict[str, Any]:
     for first in range(0, truth.shape[0], _ROWS_AT_ONCE):
         part = slice(first, first + _ROWS_AT_ONCE)
         predicted = label[rows[part]][:, columns] * (inside_y[part, None] & inside_x)
-        matrix += ConfusionMatrix.of(truth[part] + 1, predicted + 1, len(names))
+        actual = np.where(truth[part] == ignore, 0, truth[part].astype(np.int64) + 1)
+        matrix += ConfusionMatrix.of(actual, predicted + 1, len(names))
     values = {metric: np.nan_to_num(matrix.per_class(metric)) for metric in METRICS}
     classes = {name: {metric: float(values[metric][k]) for metric in METRICS} for k, name in enumerate(names)}
     occurring = [name for name, present in zip(names, matrix.present, strict=True) if present and name != names[0]]
     macro = {m: float(np.mean([classes[name][m] for name in occurring])) if occurring else 0.0 for m in METRICS}
     no_tissue = classes.pop(names[0])
-    return {"truth": str(truth_path), "classes": classes, "macro": macro, "no_tissue": no_tissue}
+    result = {"truth": str(truth_path), "classes": classes, "macro": macro, "no_tissue": no_tissue}
+    return result if ignore is None else result | {"labelled": float(matrix.counts.sum() / truth.size)}
 
 
-def _read_truth(path: Path, grid: TileGrid, classes: int) -> NDArray[np.uint8]:
+def _read_truth(path: Path, grid: TileGrid, classes: int, ignore: int | None) -> NDArray[np.uint8]:
     try:
         truth = np.asarray(tifffile.imread(path))
     except (OSError, ValueError, tifffile.TiffFileError) as error:
@@ -75,9 +81,13 @@ def _read_truth(path: Path, grid: TileGrid, classes: int) -> NDArray[np.uint8]:
             f"{grid.slide_width_level0_px} x {grid.slide_height_level0_px} px",
             "Give one uint8 label a pixel over the whole slide.",
         )
-    if truth.max() > classes:
+    present = [label for label in np.unique(truth).tolist() if label != ignore]
+    if not present:
+        raise AnnotationError(f"{path}: every pixel has the ignored value {ignore}", "Check the truth and --ignore.")
+    if present[-1] > classes:
         raise AnnotationError(
-            f"{path}: label {truth.max()} occurs, but the model has {classes} classes", "Use the model's class order."
+            f"{path}: label {present[-1]} occurs, but the model has {classes} classes",
+            "Use the model's class order, and --ignore for the value of pixels that nobody labelled.",
         )
     return truth
 

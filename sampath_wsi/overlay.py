@@ -55,12 +55,12 @@ def _tint(rgb: NDArray[np.uint8], labels: NDArray[np.uint8], classes: tuple[Tiss
     picture = rgb.astype(np.float32)
     inside = labels > 0
     picture[inside] = picture[inside] * (1 - _OPACITY) + colours[labels[inside]] * _OPACITY
-    edge = _edges(labels)
+    edge = edges(labels)
     picture[edge] = colours[labels[edge]] * 0.7
     return np.rint(picture).astype(np.uint8)
 
 
-def _edges(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def edges(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Pixels of a class that touch another class to the right or below, or no class on any side."""
     edge = np.zeros(labels.shape, bool)
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]

@@ -14,10 +14,17 @@ from sampath_wsi.probability import to_bytes
 
 if TYPE_CHECKING:
     from sampath_wsi.model.bundle import Bundle
+    from sampath_wsi.model.card import ModelCard
 
 log = logging.getLogger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def default_batch(device: torch.device, card: ModelCard) -> int:
+    """Tiles a batch: enough to fill the device, few enough that a crash repeats little work (a CPU gains nothing)."""
+    images_of_1024 = 1 if device.type == "cpu" else 16
+    return max(1, min(64, round(images_of_1024 * (1024 / card.architecture.image_size) ** 2)))
 
 
 class Predictor:

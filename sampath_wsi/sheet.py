@@ -1,6 +1,7 @@
 """The sample sheet: which slides are segmented, and what is known of each.
 
-A sheet is a tab-separated table with a header; a pattern such as ``data/*.svs`` makes one from file names.
+A sheet is a table with a header, tab-separated (in a ``.csv``: comma-separated); a pattern such as ``data/*.svs`` makes
+one from file names.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sampath_wsi.errors import ConfigError
 from sampath_wsi.validation import check, schema_path
 
 COLUMNS = ("slide", "path", "mpp", "tissue_mask", "region", "truth")
+_DELIMITERS = {".tsv": "\t", ".csv": ","}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _MPP = re.compile(r"(?P<x>\d*\.?\d+)(?:\s*x\s*(?P<y>\d*\.?\d+))?")
 
@@ -39,14 +41,14 @@ def read_slides(slides: str) -> list[SheetRow]:
     Parameters
     ----------
     slides
-        Path of a ``.tsv`` file, or file names and patterns separated by commas.
+        Path of a ``.tsv`` or ``.csv`` file, or file names and patterns separated by commas.
 
     Raises
     ------
     ConfigError
         Naming row, column and remedy.
     """
-    rows = _read_tsv(Path(slides)) if slides.endswith(".tsv") else _from_patterns(slides)
+    rows = _read_table(Path(slides)) if Path(slides).suffix in _DELIMITERS else _from_patterns(slides)
     _check_unique(rows, slides)
     return rows
 
@@ -71,22 +73,22 @@ def safe_id(stem: str) -> str:
     return _UNSAFE.sub("_", stem).strip("._-") or "slide"
 
 
-def _read_tsv(path: Path) -> list[SheetRow]:
+def _read_table(path: Path) -> list[SheetRow]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such sample sheet", "Check the key 'slides' of the config.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}", "Save it as tab-separated text in UTF-8.") from error
+        raise ConfigError(f"{path}: cannot be read: {error}", "Save it as text in UTF-8.") from error
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    reader = csv.DictReader(lines, delimiter="\t", strict=True)
+    reader = csv.DictReader(lines, delimiter=_DELIMITERS[path.suffix], strict=True)
     header = [name.strip() for name in reader.fieldnames or []]
     reader.fieldnames = header
     for required in ("slide", "path"):
         if required not in header:
             raise ConfigError(
                 f"{path}: the header lacks the column '{required}' (it has: {', '.join(header) or 'nothing'})",
-                "Separate columns by tabs, and name at least 'slide' and 'path'.",
+                "Separate columns by tabs (.csv: commas), and name at least 'slide' and 'path'.",
             )
     rows = [_row(path, number, entry) for number, entry in enumerate(_entries(path, reader), start=1)]
     if not rows:
@@ -104,7 +106,9 @@ def _entries(path: Path, reader: csv.DictReader[str]) -> Iterable[dict[str, str 
 def _row(path: Path, number: int, entry: dict[str, str | None]) -> SheetRow:
     where = f"{path}, row {number}"
     if None in entry or None in entry.values():
-        raise ConfigError(f"{where}: it has not as many columns as the header", "Separate the columns by single tabs.")
+        raise ConfigError(
+            f"{where}: it has not as many columns as the header", "Separate columns by single tabs (.csv: commas)."
+        )
     values = {key: (value or "").strip() for key, value in entry.items()}
     known = {key: value for key, value in values.items() if key in COLUMNS and value}
     check(known, schema_path("slides"), where)

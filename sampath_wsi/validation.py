@@ -43,9 +43,19 @@ def complete(instance: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
             filled[key] = complete(value or {}, entry)
         elif key not in filled and "default" in entry:
             filled[key] = entry["default"]
-        elif isinstance(value, str) and "type" in entry and "string" not in entry["type"]:
-            filled[key] = yaml.safe_load(value)
+        elif isinstance(value, list):
+            filled[key] = [_as_wanted(part, entry.get("items", {})) for part in value]
+        elif key in filled:
+            filled[key] = _as_wanted(value, entry)
     return filled
+
+
+def _as_wanted(value: Any, schema: dict[str, Any]) -> Any:
+    """A value, read as YAML if it is text and the schema wants no text, or if it says null and may be that."""
+    wanted = schema.get("type", "string")
+    if not isinstance(value, str) or ("string" in wanted and not (value == "null" and "null" in wanted)):
+        return value
+    return yaml.safe_load(value)
 
 
 def schema_path(name: str) -> Path:

@@ -9,9 +9,12 @@ import sys
 import typer
 
 from sampath_wsi import __version__
+from sampath_wsi.cli import experiments as experiments
 from sampath_wsi.cli import models as models
+from sampath_wsi.cli import prepare as prepare
 from sampath_wsi.cli import results as results
 from sampath_wsi.cli import stages as stages
+from sampath_wsi.cli import testing as testing
 from sampath_wsi.cli import training as training
 from sampath_wsi.errors import SampathError
 
@@ -24,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (stages, results, models, training):
+for module in (stages, results, models, prepare, training, testing, experiments):
     module.register(app)
 
 # Failures of the machine that a user can mend, by the number that the system gives them.

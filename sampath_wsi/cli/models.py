@@ -1,4 +1,4 @@
-"""The commands about models: list, show, convert."""
+"""The commands about models: list, show, convert, fetch."""
 
 from __future__ import annotations
 
@@ -63,3 +63,27 @@ def convert(
 
     card = convert_checkpoint(checkpoint, out, template, trust=trust)
     print(f"{out}: model '{card.name}' with the classes {', '.join(entry.name for entry in card.classes)}")
+
+
+@group.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Name of public encoder weights, such as sam_vit_b or hipt_vit_small.")],
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+) -> None:
+    """Get the public weights of an encoder: from the cache, or by download with a checksum.
+
+    Example: sampath-wsi model fetch sam_vit_b sam_vit_b.pth
+    """
+    import os
+    import shutil
+
+    from sampath_wsi.files import written_aside
+    from sampath_wsi.model.registry import find_encoder
+
+    source = find_encoder(name)
+    with written_aside(out) as aside:
+        try:
+            os.link(source, aside)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, aside)
+    print(f"{out}: {source}")

@@ -71,6 +71,9 @@ def evaluate(
     segmentation: Annotated[Path, typer.Argument(help="The segmentation store.")],
     truth: Annotated[Path, typer.Argument(help="The true class map: a TIFF of labels over the whole slide.")],
     out: Annotated[Path, typer.Option("--out", help="The scores to write (JSON).")],
+    ignore: Annotated[
+        int | None, typer.Option("--ignore", min=0, max=255, help="Value of the truth's pixels that nobody labelled.")
+    ] = None,
     record: Record = None,
 ) -> None:
     """Compare a segmentation with a true class map.
@@ -81,7 +84,7 @@ def evaluate(
         from sampath_wsi.evaluate import evaluate as evaluate_store
         from sampath_wsi.files import write_json
 
-        scores = evaluate_store(segmentation, truth)
+        scores = evaluate_store(segmentation, truth, ignore=ignore)
         write_json(out, scores)
         for name, entry in scores["classes"].items():
             log.info("evaluate: Dice %.4f  %s", entry["dice"], name)

@@ -114,6 +114,7 @@ def infer(
         from sampath_wsi.infer import infer as infer_store
         from sampath_wsi.model.card import CARD_NAME, ModelCard
         from sampath_wsi.model.zoo import resolve_model
+        from sampath_wsi.predictor import default_batch
 
         path = resolve_model(model)
         card = ModelCard.read(path / CARD_NAME)
@@ -137,7 +138,7 @@ def infer(
             _frame(card, path),
             load,
             precision=how,
-            batch=batch or _default_batch(chosen.type, card),
+            batch=batch or default_batch(chosen, card),
             progress=run.progress,
         )
         run.facts.update(
@@ -233,12 +234,6 @@ def _frame(card: ModelCard, path: Path) -> ModelFrame:
         tile_px=card.tile_px,
         output_stride=card.output_stride,
     )
-
-
-def _default_batch(kind: str, card: ModelCard) -> int:
-    """Tiles a batch: enough to fill the device, few enough that a crash repeats little work (a CPU gains nothing)."""
-    images_of_1024 = 1 if kind == "cpu" else 16
-    return max(1, min(64, round(images_of_1024 * (1024 / card.architecture.image_size) ** 2)))
 
 
 def _device_name(device: object) -> str:

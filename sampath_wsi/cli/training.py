@@ -1,7 +1,9 @@
-"""The commands that make data and models: demo-slide, prepare, train."""
+"""The commands that make data and models: demo-slide, train."""
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,19 +11,11 @@ import typer
 
 from sampath_wsi.cli.run import log, stage_run
 
-prepare = typer.Typer(help="Prepare training data.", no_args_is_help=True, rich_markup_mode=None)
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("demo-slide")(demo_slide)
     app.command()(train)
-    app.add_typer(prepare, name="prepare")
-
-
-@prepare.callback()
-def _prepare() -> None:
-    """Keep `prepare` a group of commands, whatever their number."""
 
 
 def demo_slide(
@@ -42,48 +36,44 @@ def demo_slide(
         make_slide(out, truth, width_px=width, height_px=height, mpp=mpp, seed=seed)
 
 
-@prepare.command()
-def synthetic(
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    train_slides: Annotated[int, typer.Option(min=1, help="Slides to train on.")] = 48,
-    val_slides: Annotated[int, typer.Option(min=1, help="Slides to validate on.")] = 8,
-    tiles_per_slide: Annotated[int, typer.Option(min=1, help="Tiles cut from each slide.")] = 10,
-    tile_px: Annotated[int, typer.Option(min=64, help="Side of a tile in pixels.")] = 512,
-    mpp: Annotated[float, typer.Option(help="Resolution of the tiles, um/px.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Everything random is drawn from it.")] = 0,
-) -> None:
-    """Make training tiles of synthetic slides.
-
-    Example: sampath-wsi prepare synthetic data/synthetic
-    """
-    with stage_run("prepare", str(out), None):
-        from sampath_wsi.train.prepare_synthetic import prepare_synthetic
-
-        prepare_synthetic(
-            out,
-            train_slides=train_slides,
-            val_slides=val_slides,
-            tiles_per_slide=tiles_per_slide,
-            tile_px=tile_px,
-            mpp=mpp,
-            seed=seed,
-        )
-
-
 def train(
     recipe: Annotated[Path, typer.Argument(help="The recipe (YAML), e.g. config/experiments/demo.yaml.")],
     data: Annotated[Path, typer.Option("--data", help="The prepared data.")],
     out: Annotated[Path, typer.Option("--out", help="The folder of the run; the model is in OUT/model.")],
+    splits: Annotated[Path | None, typer.Option("--splits", help="CSV (sample, split) instead of the data's.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Set a key of the recipe, e.g. loss.focal=0.5; may be repeated.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was begun in OUT.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="How many of them: GPUs, or processes on the CPU.")] = 1,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all cores.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, help="Processes that read tiles for each device; default: by device."),
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Time between checkpoints within an epoch; 0: after every step.")
+    ] = 10.0,
 ) -> None:
     """Train a SAM-Path model.
 
     Example: sampath-wsi train config/experiments/demo.yaml --data data/synthetic --out runs/demo
     """
-    with stage_run("train", str(recipe), None):
+    if int(os.environ.get("LOCAL_RANK", "0")):  # one of several processes: the first one speaks
+        logging.disable(logging.WARNING)
+    with stage_run("train", str(recipe), None) as run:
         from sampath_wsi.train.loop import train as train_model
+        from sampath_wsi.train.trainer import RunOptions
 
-        bundle = train_model(recipe, data, out, resume=resume, device=device, threads=threads, progress=True)
+        bundle = train_model(
+            recipe,
+            data,
+            out,
+            splits=splits,
+            overrides=set_ or (),
+            resume=resume,
+            options=RunOptions(device, devices, threads, workers, checkpoint_minutes),
+            progress=run.progress,
+        )
         log.info("train: the model is in %s", bundle)

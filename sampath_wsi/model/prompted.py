@@ -6,7 +6,6 @@ instance; the post-processing drops instances that cover more than half of the i
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,49 +16,12 @@ from scipy import ndimage
 import sampath_wsi.model.torchvision_compat  # noqa: F401
 
 # isort: split
-from segment_anything import SamPredictor, sam_model_registry
-
-from sampath_wsi.errors import ModelError
-from sampath_wsi.model.bundle import check_state
-from sampath_wsi.model.card import SAM_SIZES
-from sampath_wsi.model.checkpoints import read_checkpoint, tensors_of
-from sampath_wsi.model.registry import find_encoder
-from sampath_wsi.model.sam_encoder import fuse_attention
+from segment_anything import SamPredictor
 
 BACKGROUND_LABEL = 1
 INSTANCE_LABEL = 2
 HALF_THE_IMAGE = 0.5
 _DOTS_AT_A_TIME = 16
-
-
-def load_vanilla_sam(size: str, checkpoint: str | Path | None = None) -> Any:
-    """The public SAM, prompt encoder and all, in eval mode.
-
-    Parameters
-    ----------
-    size
-        ``vit_b``, ``vit_l`` or ``vit_h``.
-    checkpoint
-        Its checkpoint: a path or a name of the registry; by default the public one of that size.
-
-    Raises
-    ------
-    ModelError
-        If the checkpoint cannot be had or read, or is of another size.
-    """
-    if size not in SAM_SIZES:
-        raise ModelError(f"there is no SAM '{size}'", f"Choose one of {', '.join(SAM_SIZES)}.")
-    path = find_encoder(checkpoint or f"sam_{size}")
-    state = tensors_of(read_checkpoint(path), path, "model", "state_dict")
-    with torch.device("meta"):
-        sam = sam_model_registry[size]()
-    check_state(state, sam.state_dict(), f"{path}: not the weights of SAM {size}")
-    sam.load_state_dict(state, assign=True)
-    # Not in the state: created on the meta device with the rest.
-    for name, values in (("pixel_mean", (123.675, 116.28, 103.53)), ("pixel_std", (58.395, 57.12, 57.375))):
-        sam.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
-    fuse_attention(sam.image_encoder)
-    return sam.eval().requires_grad_(False)
 
 
 def dots_of_instances(instances: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
@@ -95,7 +57,8 @@ def segment_by_dots(
     Parameters
     ----------
     sam
-        From :func:`load_vanilla_sam`.
+        From :func:`sampath_wsi.model.vanilla_sam.load_vanilla_sam`. It sees images of any size scaled to its own, the
+        longest side to ``img_size`` (1024 px), and its masks come back at theirs.
     image
         ``(height, width, 3)`` RGB.
     dots_px

@@ -93,10 +93,11 @@ def _ellipse(geometry: BaseGeometry) -> BaseGeometry:
 def _mended(geometry: BaseGeometry) -> BaseGeometry:
     """A valid geometry of the same points; what has area makes lines and points beside it superfluous."""
     valid = shapely.make_valid(geometry)
-    areas = [part for part in _flat(valid) if part.geom_type == "Polygon"]
+    areas = [part for part in flat_parts(valid) if part.geom_type == "Polygon"]
     return shapely.union_all(areas) if areas else valid
 
 
-def _flat(geometry: BaseGeometry) -> list[BaseGeometry]:
+def flat_parts(geometry: BaseGeometry) -> list[BaseGeometry]:
+    """The simple geometries of a collection, however deeply nested; a simple one by itself."""
     members = getattr(geometry, "geoms", None)
-    return [geometry] if members is None else [part for member in members for part in _flat(member)]
+    return [geometry] if members is None else [part for member in members for part in flat_parts(member)]

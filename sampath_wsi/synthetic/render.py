@@ -16,11 +16,11 @@ from scipy.ndimage import gaussian_filter
 from sampath_wsi.synthetic.cells import find_cells
 from sampath_wsi.synthetic.noise import derive_seed, pixel_centres_um, spline_weights
 from sampath_wsi.synthetic.scene import GLASS, IMMUNE, NECROSIS, OTHER, STROMA, TRUTH_DOWNSAMPLE, TUMOR, Scene
-from sampath_wsi.synthetic.stamps import KINDS, LARGEST_CELL_UM, Cell, StampSheet
+from sampath_wsi.synthetic.stamps import LARGEST_CELL_UM, Cell, StampSheet
 from sampath_wsi.synthetic.textures import Floats32, Textures, Window
 
 # Optical density of haematoxylin, eosin and haemoglobin in red, green and blue.
-_STAINS = np.array([[0.54, 0.74, 0.36], [0.17, 0.83, 0.50], [0.13, 0.80, 0.58]], dtype=np.float32)
+STAINS = np.array([[0.54, 0.74, 0.36], [0.17, 0.83, 0.50], [0.13, 0.80, 0.58]], dtype=np.float32)
 # Concentrations (haematoxylin, eosin) of each class's ground substance.
 _GROUND = {
     TUMOR: (0.115, 0.155),
@@ -54,7 +54,7 @@ class Painter:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         rng = np.random.default_rng(derive_seed(scene.seed, "stain"))
-        self._stains = _STAINS * rng.normal(1, 0.04, _STAINS.shape).astype(np.float32)
+        self._stains = STAINS * rng.normal(1, 0.04, STAINS.shape).astype(np.float32)
         self._strength = rng.uniform(0.85, 1.18, 2).astype(np.float32)
         self._glass = (rng.uniform(240, 247) + rng.uniform(-1, 1, 3)).astype(np.float32)
         self._textures = Textures(scene)
@@ -98,7 +98,7 @@ class Painter:
         for label, share in _shares(labels, map_x, map_y, window).items():
             self._lay_ground(label, share, stains, window)
         for cell in find_cells(self.scene, self._textures, labels, map_x, map_y, window):
-            self._lay_cell(cell, stains, window)
+            lay_cell(cell, self._stamps, stains, window)
         stains[0] *= self._strength[0]
         stains[1:] *= self._strength[1]
         stains *= 1 + np.float32(0.05) * self._textures.noise("thickness", 160, window)
@@ -119,26 +119,34 @@ class Painter:
         for stain, concentration in enumerate(_GROUND[label]):
             stains[stain] += np.float32(concentration) * texture
 
-    def _lay_cell(self, cell: Cell, stains: NDArray[np.float32], window: Window) -> None:
-        kind, stamp = KINDS[cell.kind], self._stamps.stamp(cell)
-        size = stamp.cover.shape[0]
-        left, top = cell.x_level0_px - size // 2 - window.x, cell.y_level0_px - size // 2 - window.y
-        y0, y1 = max(0, top), min(window.height, top + size)
-        x0, x1 = max(0, left), min(window.width, left + size)
-        if y0 >= y1 or x0 >= x1:
-            return
-        part = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
-        under = stains[:, y0:y1, x0:x1]
-        cover, stain = stamp.cover[part], stamp.stain[part] * np.float32(0.8 + 0.4 * cell.intensity)
-        if kind.clearing_um:
-            under *= 1 - np.float32(0.30) * stamp.clearing[part]
-        if kind.red_cell:
-            under[:2] *= 1 - np.float32(0.7) * cover
-            under[2] = np.maximum(under[2], cover * stain)
-        else:
-            under[1:] *= 1 - np.float32(1 - kind.eosin_left) * cover
-            under[0] *= 1 - cover
-            under[0] += cover * stain
+
+def lay_cell(cell: Cell, sheet: StampSheet, stains: NDArray[np.float32], window: Window) -> None:
+    """Lay a cell over the tissue.
+
+    Parameters
+    ----------
+    stains
+        ``(3, height, width)`` concentrations of the window, changed in place; what lies outside it is left out.
+    """
+    kind, stamp = sheet.kinds[cell.kind], sheet.stamp(cell)
+    size = stamp.cover.shape[0]
+    left, top = cell.x_level0_px - size // 2 - window.x, cell.y_level0_px - size // 2 - window.y
+    y0, y1 = max(0, top), min(window.height, top + size)
+    x0, x1 = max(0, left), min(window.width, left + size)
+    if y0 >= y1 or x0 >= x1:
+        return
+    part = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
+    under = stains[:, y0:y1, x0:x1]
+    cover, stain = stamp.cover[part], stamp.stain[part] * np.float32(0.8 + 0.4 * cell.intensity)
+    if kind.clearing_um:
+        under *= 1 - np.float32(0.30) * stamp.clearing[part]
+    if kind.red_cell:
+        under[:2] *= 1 - np.float32(0.7) * cover
+        under[2] = np.maximum(under[2], cover * stain)
+    else:
+        under[1:] *= 1 - np.float32(1 - kind.eosin_left) * cover
+        under[0] *= 1 - cover
+        under[0] += cover * stain
 
 
 def _shares(labels: NDArray[np.uint8], map_x: int, map_y: int, window: Window) -> dict[int, Floats32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -90,7 +91,7 @@ class Stamp(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A cell's place: kind (index in :data:`KINDS`), centre in level-0 px, angle, and two random choices."""
+    """A cell's place: kind (index in the sheet's kinds), centre in level-0 px, angle, and two random choices."""
 
     kind: int
     x_level0_px: int
@@ -103,9 +104,10 @@ class Cell(NamedTuple):
 class StampSheet:
     """Pictures of every kind of cell at one resolution, drawn once for a slide."""
 
-    def __init__(self, mpp: float, seed: int) -> None:
+    def __init__(self, mpp: float, seed: int, kinds: Sequence[CellKind] = KINDS) -> None:
         self._mpp = mpp
         self._seed = seed
+        self.kinds = kinds
         self._stamps: dict[tuple[int, int, int], Stamp] = {}
 
     def stamp(self, cell: Cell) -> Stamp:
@@ -113,10 +115,10 @@ class StampSheet:
         turn = round(cell.angle / math.pi * _ANGLES) % _ANGLES
         shape = cell.shape % _SHAPES
         # A shape that need not follow anything has one angle of its own, which keeps the sheet small.
-        turn = turn if KINDS[cell.kind].follows_fibres else (shape * 7) % _ANGLES
+        turn = turn if self.kinds[cell.kind].follows_fibres else (shape * 7) % _ANGLES
         key = (cell.kind, shape, turn)
         if key not in self._stamps:
-            self._stamps[key] = self._draw(KINDS[cell.kind], shape, math.pi * turn / _ANGLES)
+            self._stamps[key] = self._draw(self.kinds[cell.kind], shape, math.pi * turn / _ANGLES)
         return self._stamps[key]
 
     def _draw(self, kind: CellKind, shape: int, angle: float) -> Stamp:

@@ -1,1 +1,1 @@
-"""Training of SAM-Path: data, augmentation, loss, metrics and the loop."""
+"""Training of SAM-Path: recipes, augmentation, loss and the loop."""

@@ -32,6 +32,8 @@ class AugmentSpec(BaseModel):
     """Least and largest share of the image's area that a crop covers; (1, 1) = no crop."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Least and largest aspect ratio of a crop."""
+    turn: bool = False
+    """Turn crops by any angle; what lies beyond the image is its mirror image. Not in the paper's recipe."""
     flip: bool = True
     rotate_90: bool = True
     jitter: float = Field(default=0.1, ge=0, le=0.5)
@@ -87,7 +89,7 @@ def _crop(
     image: Tensor, label: Tensor, spec: AugmentSpec, size_px: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """A random rectangle, resized to the tile: bilinearly, labels to the nearest."""
-    if spec.crop_scale == (1.0, 1.0):
+    if spec.crop_scale == (1.0, 1.0) and not spec.turn:
         return _crop_unscaled(image, label, size_px, rng)
     height, width = label.shape
     top, left, rows, columns = 0, 0, height, width
@@ -99,11 +101,34 @@ def _crop(
             rows, columns = tall, wide
             top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
             break
+    if spec.turn:
+        return _turned(image, label, (left, top, columns, rows), size_px, rng.uniform(0, 2 * math.pi))
     part = np.s_[..., top : top + rows, left : left + columns]
     size = (size_px, size_px)
     image = F.interpolate(image[part][None], size, mode="bilinear", align_corners=False, antialias=True)[0]
     label = F.interpolate(label[part][None, None].float(), size, mode="nearest-exact")[0, 0].to(label.dtype)
     return image, label
+
+
+def _turned(
+    image: Tensor, label: Tensor, box: tuple[int, int, int, int], size_px: int, angle: float
+) -> tuple[Tensor, Tensor]:
+    """The rectangle (left, top, width, height), turned about its centre by an angle in radians, as a tile."""
+    left, top, columns, rows = box
+    height, width = label.shape
+    cosine, sine = math.cos(angle), math.sin(angle)
+    # From the tile's coordinates to the image's, both from -1 to 1.
+    theta = torch.tensor(
+        [
+            [cosine * columns / width, -sine * rows / width, (2 * left + columns) / width - 1],
+            [sine * columns / height, cosine * rows / height, (2 * top + rows) / height - 1],
+        ]
+    )
+    grid = F.affine_grid(theta[None], [1, 1, size_px, size_px], align_corners=False)
+    image = F.grid_sample(image[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)[0]
+    labels = label[None, None].float()
+    labels = F.grid_sample(labels, grid, mode="nearest", padding_mode="reflection", align_corners=False)[0, 0]
+    return image, labels.to(label.dtype)
 
 
 def _crop_unscaled(image: Tensor, label: Tensor, size_px: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

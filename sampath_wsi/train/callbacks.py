@@ -1,11 +1,13 @@
-"""What is written while a model trains: a table of the scores."""
+"""What is written while a model trains: a table of the scores, TensorBoard's log, and progress."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sampath_wsi.model.torchvision_compat  # noqa: F401
 
@@ -13,7 +15,13 @@ import sampath_wsi.model.torchvision_compat  # noqa: F401
 import lightning.pytorch as lightning
 
 from sampath_wsi.files import written_aside
+from sampath_wsi.progress import Progress
 from sampath_wsi.train.task import SegmentationTask
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+log = logging.getLogger(__name__)
 
 
 class ScoreTable(lightning.Callback):
@@ -56,7 +64,10 @@ class ScoreTable(lightning.Callback):
         row |= {f"val/{name}": round(value, 6) for name, value in pl_module.scores.items()}
         pl_module.scores = {}
         self._rows.append(row)
-        self._write()
+        if trainer.is_global_zero:
+            self._write()
+            dice = f", macro Dice of the validation {row['val/macro/dice']:.4f}" if "val/macro/dice" in row else ""
+            log.info("epoch %d of %d: loss %.4f%s", row["epoch"], trainer.max_epochs, row["train/loss"], dice)
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
@@ -64,3 +75,68 @@ class ScoreTable(lightning.Callback):
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)
+
+
+class TensorBoardLog(lightning.Callback):
+    """Writes loss and learning rate of every optimiser step, and the scores of every validation, for TensorBoard.
+
+    Parameters
+    ----------
+    folder
+        Where the event files go. What an interrupted run wrote after the checkpoint that it is resumed from is hidden.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=trainer.global_step + 1)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._add(trainer, "train/loss", pl_module.last_train_loss)
+            self._add(trainer, "learning_rate", trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        for name, value in pl_module.scores.items():
+            self._add(trainer, f"val/{name}", value)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            self.on_train_end(trainer, pl_module)
+
+    def _add(self, trainer: lightning.Trainer, name: str, value: float) -> None:
+        if self._writer is not None:
+            self._writer.add_scalar(name, value, trainer.global_step)
+
+
+class ProgressReport(lightning.Callback):
+    """Tells after every batch how many of those that were left at the start are done."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._done = 0
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.is_global_zero and trainer.max_epochs is not None:
+            batches = int(trainer.num_training_batches)
+            left = (trainer.max_epochs - trainer.current_epoch) * batches - batch_idx - 1
+            self._done += 1
+            self._progress(self._done, self._done + left)

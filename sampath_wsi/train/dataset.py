@@ -10,19 +10,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from sampath_wsi.datasets.prepared import PreparedData, Sample
+from sampath_wsi.datasets.windows import cover
 from sampath_wsi.train.augment import AugmentSpec, augment
-from sampath_wsi.train.prepared import PreparedData, Sample
-from sampath_wsi.train.windows import cover
 
 Key = tuple[int, int]
 """(epoch, index of the sample)."""
+_Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+# Decoding an image takes as long as a small model's step: data sets that fit are decoded once (in every worker).
+_MOST_KEPT_BYTES = 2**29
+_BYTES_A_PIXEL = 4
 
 
 class TileDataset(Dataset[tuple[Tensor, Tensor]]):
     """Square tiles of the samples of a split, by (epoch, index).
 
     In training (with a ``spec``) each sample gives one tile, a random crop. Without one, windows of the tile's size
-    that cover each sample are the tiles, in the order of :func:`sampath_wsi.train.windows.cover`.
+    that cover each sample are the tiles, in the order of :func:`sampath_wsi.datasets.windows.cover`.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ class TileDataset(Dataset[tuple[Tensor, Tensor]]):
         seed: int = 0,
     ) -> None:
         self._data, self._size_px, self._spec, self._seed = data, size_px, spec, seed
+        pixels = sum(width * height for width, height in (data.sizes_px[sample.sample] for sample in samples))
+        self._kept: dict[str, _Pair] | None = {} if pixels * _BYTES_A_PIXEL <= _MOST_KEPT_BYTES else None
         self._places = [
             (sample, corner)
             for sample in samples
@@ -66,12 +72,19 @@ class TileDataset(Dataset[tuple[Tensor, Tensor]]):
         """
         epoch, index = key
         sample, corner = self._places[index]
-        pixels, labels = self._data.read(sample)
+        pixels, labels = self._read(sample)
         if self._spec is not None:
             rng = np.random.default_rng((self._seed, epoch, index))
             return augment(_to_tensor(pixels), torch.from_numpy(labels.copy()), self._spec, self._size_px, rng)
         pixels, labels = window_of(pixels, labels, corner, self._size_px)
         return _to_tensor(pixels), torch.from_numpy(labels.copy())
+
+    def _read(self, sample: Sample) -> _Pair:
+        if self._kept is None:
+            return self._data.read(sample)
+        if sample.sample not in self._kept:
+            self._kept[sample.sample] = self._data.read(sample)
+        return self._kept[sample.sample]
 
 
 def window_of(

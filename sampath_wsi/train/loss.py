@@ -49,6 +49,7 @@ def sam_path_loss(
     iou_weight: float = 0.0625,
     cross_entropy_weight: float = 0.0,
     reduction: Reduction = "mean",
+    labelled_px: float | None = None,
 ) -> LossTerms:
     """The loss of a batch; finite for finite logits, also when no pixel is labelled.
 
@@ -63,7 +64,10 @@ def sam_path_loss(
     focal_weight, dice_weight, iou_weight, cross_entropy_weight
         Weights of the terms. The paper's alpha and beta are ``focal_weight = 1 - dice_weight`` and ``iou_weight``.
     reduction
-        Over the classes: ``mean`` as the authors' code, ``sum`` as the paper's formulas.
+        Over the classes: ``mean`` as the authors' code, ``sum`` as the paper's formulas (its equation 3).
+    labelled_px
+        What the cross-entropy is divided by; by default the labelled pixels of the batch. Where a batch is divided
+        among processes: their mean over the processes.
     """
     labels = labels.long()
     labelled = (labels > 0).unsqueeze(1)
@@ -78,7 +82,7 @@ def sam_path_loss(
     over_classes = {
         name: value.mean(0).mean() if reduction == "mean" else value.mean(0).sum() for name, value in per_class.items()
     }
-    cross_entropy = cross_entropy_term(logits, labels) if cross_entropy_weight else logits.new_zeros(())
+    cross_entropy = cross_entropy_term(logits, labels, labelled_px) if cross_entropy_weight else logits.new_zeros(())
     total = focal_weight * over_classes["focal"] + dice_weight * over_classes["dice"]
     total = total + iou_weight * over_classes["iou"] + cross_entropy_weight * cross_entropy
     return LossTerms(total, **over_classes, cross_entropy=cross_entropy)
@@ -109,7 +113,9 @@ def iou_term(predicted_iou: Tensor, probability: Tensor, target: Tensor) -> Tens
     return (predicted_iou.to(iou.dtype) - iou) ** 2
 
 
-def cross_entropy_term(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy_term(logits: Tensor, labels: Tensor, labelled_px: float | None = None) -> Tensor:
     """Softmax cross-entropy over the labelled pixels of a batch; 0 where there are none."""
     total = F.cross_entropy(logits, labels, ignore_index=0, reduction="sum")
+    if labelled_px is not None:
+        return total / (labelled_px or 1.0)
     return total / (labels > 0).sum().clamp(min=1)

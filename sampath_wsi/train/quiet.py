@@ -19,6 +19,8 @@ def quiet_lightning() -> Iterator[None]:
         r".*does not have many workers.*",
         # A run goes on in its own folder.
         r"Checkpoint directory .* exists and is not empty.*",
+        # The sampler is told where to go on; Lightning knows of loaders that keep such a state themselves.
+        r".*your dataloader is not resumable.*",
         # Frozen encoders stay in eval mode on purpose.
         r"Found \d+ module\(s\) in eval mode at the start of training.*",
         # Lightning's own use of torch's private tree functions.

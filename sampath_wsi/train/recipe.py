@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -18,9 +19,14 @@ from pydantic import (
     model_validator,
 )
 
+from sampath_wsi.classes import TissueClass
+from sampath_wsi.device import Precision
 from sampath_wsi.errors import ConfigError
-from sampath_wsi.model.card import IMAGENET_MEAN, IMAGENET_STD, Architecture, Triple
+from sampath_wsi.model.card import IMAGENET_MEAN, IMAGENET_STD, Architecture, ModelCard, Triple
 from sampath_wsi.train.augment import AugmentSpec
+from sampath_wsi.train.overrides import with_overrides
+
+_ANY_CLASSES = (TissueClass(name="any", color=(0, 0, 0)),)
 
 
 class _Part(BaseModel):
@@ -28,13 +34,17 @@ class _Part(BaseModel):
 
 
 class LossSpec(_Part):
-    """Weights of the loss's terms (:mod:`sampath_wsi.train.loss`); the defaults are the BCSS recipe."""
+    """Weights of the loss's terms (:mod:`sampath_wsi.train.loss`); the defaults are the BCSS recipe.
+
+    The paper's alpha is ``focal``, with ``dice`` = 1 - alpha, and its beta is ``iou``.
+    """
 
     focal: NonNegativeFloat = 0.25
     dice: NonNegativeFloat = 0.75
     iou: NonNegativeFloat = 0.0625
     cross_entropy: NonNegativeFloat = 0.0
     reduction: Literal["mean", "sum"] = "mean"
+    """Over the classes: ``mean`` as in the authors' code, ``sum`` as in equation 3 of the paper."""
     stride: PositiveInt = 1
     """The loss is taken on every n-th pixel; 1 as the authors do, 4 at the decoder's own resolution."""
 
@@ -54,6 +64,20 @@ class OptimiserSpec(_Part):
     """Largest norm of the gradient."""
 
 
+class PretrainedSpec(_Part):
+    """Checkpoints that the encoders start from (:func:`sampath_wsi.model.pretrained.load_pretrained`).
+
+    A path, a name of the registry (``sam_vit_b``), ``auto`` for the public weights that fit the architecture, or null
+    for fresh weights. SAM's checkpoint also fills the decoder; an architecture without a pathology encoder needs no
+    weights for one, whatever stands here.
+    """
+
+    sam: str | None = None
+    pathology: str | None = None
+    trust: bool = False
+    """Accept checkpoints that hold other objects than weights; these are left out, not run."""
+
+
 class Recipe(_Part):
     """A training run: what model, how it is trained, and what its card will say."""
 
@@ -62,6 +86,7 @@ class Recipe(_Part):
     licence: str = ""
     limitations: str = ""
     architecture: Architecture
+    """In YAML also the name of one of the paper's models (:mod:`sampath_wsi.model.templates`)."""
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
     mpp: PositiveFloat
@@ -69,16 +94,19 @@ class Recipe(_Part):
     overlap_px: NonNegativeInt
     start_from: str | None = None
     """A model (name or path) whose weights to begin with; fresh weights otherwise."""
+    pretrained: PretrainedSpec | None = None
     freeze_encoders: bool = True
     epochs: PositiveInt
     batch_size: PositiveInt
+    """Tiles of a batch, on all devices together."""
     accumulate: PositiveInt = 1
     """Batches whose gradients make one optimiser step."""
     tiles_per_epoch: PositiveInt | None = None
     """Tiles drawn an epoch; all of the training split if not given."""
     validate_every: PositiveInt = 1
     """Epochs between validations; ``epochs`` is a multiple of it, so that the last epoch is validated."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
+    """Of the encoders; neck, decoder and loss always compute in fp32."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     loss: LossSpec = LossSpec()
     optimiser: OptimiserSpec = OptimiserSpec()
@@ -87,14 +115,39 @@ class Recipe(_Part):
     val_split: str = "val"
 
     @model_validator(mode="after")
-    def _ends_with_a_validation(self) -> Self:
+    def _card_is_possible(self) -> Self:
+        """What a card refuses is refused before the training, not after it."""
+        try:
+            ModelCard(
+                name=self.name,
+                architecture=self.architecture,
+                classes=_ANY_CLASSES,
+                mpp=self.mpp,
+                tile_px=self.tile_px,
+                overlap_px=self.overlap_px,
+            )
+        except ValidationError as error:
+            raise ValueError(_reason(error)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.start_from is not None and self.pretrained is not None:
+            raise ValueError("start_from and pretrained exclude each other")
         if self.epochs % self.validate_every:
             raise ValueError(f"epochs {self.epochs} is not a multiple of validate_every {self.validate_every}")
         return self
 
 
-def read_recipe(path: str | Path) -> Recipe:
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
+
+    Parameters
+    ----------
+    path
+        A YAML file.
+    overrides
+        Keys to set otherwise than the file: see :func:`sampath_wsi.train.overrides.with_overrides`.
 
     Raises
     ------
@@ -108,9 +161,16 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ConfigError(f"the recipe {path} cannot be read ({error.strerror})", "Check the path.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"the recipe {path} is not valid YAML ({error})", "Correct the file.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"the recipe {path} is not a mapping of keys", "Correct the file.")
     try:
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(with_overrides(content, overrides))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(f"the recipe {path}: {where}: {first['msg']}", "Correct this key.") from error
+        given = f" (with {' '.join(overrides)})" if overrides else ""
+        raise ConfigError(f"the recipe {path}{given}: {_reason(error)}", "Correct it there.") from error
+
+
+def _reason(error: ValidationError) -> str:
+    """The first key that is wrong, if it is one alone, and why."""
+    first = error.errors()[0]
+    return ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"].removeprefix("Value error, ")])

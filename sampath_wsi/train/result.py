@@ -7,12 +7,19 @@ from importlib.metadata import version
 import torch
 
 from sampath_wsi import __version__
-from sampath_wsi.model.card import ModelCard
-from sampath_wsi.train.prepared import PreparedData
+from sampath_wsi.datasets.prepared import PreparedData
+from sampath_wsi.model.card import EncoderProvenance, ModelCard
 from sampath_wsi.train.recipe import Recipe
 
 
-def make_card(recipe: Recipe, data: PreparedData, scores: dict[str, float], seconds: float, machine: str) -> ModelCard:
+def make_card(
+    recipe: Recipe,
+    data: PreparedData,
+    encoders: tuple[EncoderProvenance, ...],
+    scores: dict[str, float],
+    seconds: float,
+    machine: str,
+) -> ModelCard:
     """The card of a model that has just been trained, with the scores of its validation."""
     splits = {name: data.split(name) for name in (recipe.train_split, recipe.val_split)}
     counts = ", ".join(
@@ -34,16 +41,10 @@ def make_card(recipe: Recipe, data: PreparedData, scores: dict[str, float], seco
         overlap_px=recipe.overlap_px,
         mean=recipe.mean,
         std=recipe.std,
+        encoders=encoders,
         recipe={**recipe.model_dump(mode="json", exclude={"architecture", "mean", "std"}), "run": run},
         data=f"{data.info.name} ({data.info.description}): {counts}",
         scores={f"validation/{name}": value for name, value in scores.items()},
         licence=recipe.licence,
         limitations=recipe.limitations,
     )
-
-
-def describe_machine(device: torch.device, threads: int | None) -> str:
-    """Say on what a model was trained, without naming the machine."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{threads or torch.get_num_threads()} CPU cores"

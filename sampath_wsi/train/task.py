@@ -9,16 +9,19 @@ import sampath_wsi.model.torchvision_compat  # noqa: F401
 
 # isort: split
 import lightning.pytorch as lightning
+import numpy as np
 import torch
 from torch import Tensor
 
-from sampath_wsi.errors import ModelError
+from sampath_wsi.errors import ModelError, SampathError
+from sampath_wsi.model.bundle import check_state
 from sampath_wsi.model.sampath import SamPath, predict_labels, trainable_parameters, upsample_logits
+from sampath_wsi.scoring.metrics import ConfusionMatrix
+from sampath_wsi.train.loaders import Batch
 from sampath_wsi.train.loss import LossTerms, sam_path_loss
-from sampath_wsi.train.metrics import ConfusionMatrix
-from sampath_wsi.train.recipe import OptimiserSpec, Recipe
-
-Batch = tuple[Tensor, Tensor]
+from sampath_wsi.train.processes import from_every_process, mean_of_processes, raise_everywhere
+from sampath_wsi.train.recipe import Recipe
+from sampath_wsi.train.schedule import learning_rate_factor
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -45,16 +48,51 @@ class SegmentationTask(lightning.LightningModule):
         super().__init__()
         self.model = model
         self._recipe, self._class_names, self._steps_per_epoch = recipe, class_names, steps_per_epoch
-        self._matrix = ConfusionMatrix.empty(len(class_names))
-        self._losses: dict[str, list[float]] = {"train": [], "val": []}
+        self._train_losses: list[float] = []
+        self._begin_validation()
         self.scores: dict[str, float] = {}
 
-    # -- steps ------------------------------------------------------------------------------------------------
+    # -- training ---------------------------------------------------------------------------------------------
 
-    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, LossTerms]:
+    def training_step(self, batch: Batch | SampathError, batch_index: int) -> Tensor:
+        """The loss of a batch.
+
+        Raises
+        ------
+        SampathError
+            The batch itself, if it is the error of a tile that cannot be read.
+        ModelError
+            If the loss is not finite.
+        """
+        raise_everywhere(batch if isinstance(batch, SampathError) else None)
+        assert not isinstance(batch, SampathError)
+        self._seed_step(batch_index)
+        part = self._thinned(batch[1])
+        # With the mean over the processes the gradient is that of one process with the whole batch.
+        labelled = mean_of_processes(float((part > 0).sum())) if self._recipe.loss.cross_entropy else None
+        _, terms = self._loss(batch[0], part, labelled)
+        value = mean_of_processes(float(terms.total.detach()))
+        if not math.isfinite(value):
+            raise ModelError(
+                f"the loss is {value} in epoch {self.current_epoch + 1}, batch {batch_index + 1}",
+                "Lower learning_rate or set clip_norm in the recipe; the checkpoints so far are kept.",
+            )
+        self._train_losses.append(value)
+        return terms.total
+
+    def _seed_step(self, batch_index: int) -> None:
+        """What is random in a model (dropout, say) depends on seed and step alone, so that a run can be resumed."""
+        entropy = (self._recipe.seed, self.current_epoch, batch_index, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+
+    def _thinned(self, labels: Tensor) -> Tensor:
+        """The pixels of label maps ``(B, H, W)`` that the loss is taken on."""
+        stride = self._recipe.loss.stride
+        return labels[:, stride // 2 :: stride, stride // 2 :: stride]
+
+    def _loss(self, images: Tensor, part: Tensor, labelled: float | None = None) -> tuple[Tensor, LossTerms]:
         spec = self._recipe.loss
         logits, iou = self.model(images)
-        part = labels[:, spec.stride // 2 :: spec.stride, spec.stride // 2 :: spec.stride]
         terms = sam_path_loss(
             upsample_logits(logits, (part.shape[1], part.shape[2])),
             iou,
@@ -64,49 +102,75 @@ class SegmentationTask(lightning.LightningModule):
             iou_weight=spec.iou,
             cross_entropy_weight=spec.cross_entropy,
             reduction=spec.reduction,
+            labelled_px=labelled,
         )
         return logits, terms
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The loss of a batch.
+    @property
+    def last_train_loss(self) -> float:
+        """Loss of the last batch."""
+        return self._train_losses[-1]
+
+    def take_train_loss(self) -> float:
+        """Mean loss of the batches since the last call."""
+        losses, self._train_losses = self._train_losses, []
+        return sum(losses) / len(losses)
+
+    # -- validation -------------------------------------------------------------------------------------------
+
+    def _begin_validation(self) -> None:
+        self._matrix = ConfusionMatrix.empty(len(self._class_names))
+        self._val_loss = np.zeros(2)  # sum over tiles, number of tiles
+        self._problem: SampathError | None = None
+
+    def on_validation_epoch_start(self) -> None:
+        self._begin_validation()
+
+    def validation_step(self, batch: Batch | SampathError, batch_index: int) -> None:
+        """Count the pixels of a batch at the labels' resolution."""
+        if isinstance(batch, SampathError):
+            # Processes do not validate in step: the others hear of it at the end.
+            self._problem = self._problem or batch
+            return
+        images, labels = batch
+        logits, terms = self._loss(images, self._thinned(labels))
+        predicted = predict_labels(upsample_logits(logits, (labels.shape[1], labels.shape[2])))
+        self._matrix += ConfusionMatrix.of(labels.cpu().numpy(), predicted.cpu().numpy(), len(self._class_names))
+        self._val_loss += float(terms.total) * len(labels), len(labels)
+
+    def on_validation_epoch_end(self) -> None:
+        """Join what the processes counted.
+
+        Raises
+        ------
+        SampathError
+            If a tile could not be read.
+        """
+        raise_everywhere(self._problem)
+        counted = from_every_process((self._matrix, self._val_loss))
+        matrix = sum((part for part, _ in counted), ConfusionMatrix.empty(len(self._class_names)))
+        total, tiles = np.sum([loss for _, loss in counted], axis=0)
+        self.scores = {"loss": float(total / tiles)} | matrix.scores(self._class_names)
+
+    # -- checkpoints ------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_losses"] = list(self._train_losses)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the losses of an unfinished epoch.
 
         Raises
         ------
         ModelError
-            If it is not finite.
+            If the checkpoint is of another architecture.
         """
-        _, terms = self._loss(*batch)
-        value = float(terms.total.detach())
-        if not math.isfinite(value):
-            raise ModelError(
-                f"the loss is {value} in epoch {self.current_epoch}, batch {batch_index}",
-                "Lower learning_rate or set clip_norm in the recipe, and resume from the last checkpoint.",
-            )
-        self._losses["train"].append(value)
-        return terms.total
-
-    def on_validation_epoch_start(self) -> None:
-        self._matrix = ConfusionMatrix.empty(len(self._class_names))
-        self._losses["val"] = []
-
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Count the pixels of a batch at the labels' resolution."""
-        labels = batch[1]
-        logits, terms = self._loss(*batch)
-        predicted = predict_labels(upsample_logits(logits, (labels.shape[1], labels.shape[2])))
-        self._matrix += ConfusionMatrix.of(labels.cpu().numpy(), predicted.cpu().numpy(), len(self._class_names))
-        self._losses["val"].append(float(terms.total))
-
-    def on_validation_epoch_end(self) -> None:
-        self.scores = {"loss": _mean(self._losses["val"])} | self._matrix.scores(self._class_names)
-        # NaN without any labelled pixel would let no checkpoint be the best.
-        self.log("dice", self.scores.get("macro/dice", 0.0))
-
-    def take_train_loss(self) -> float:
-        """Mean loss of the batches since the last call."""
-        value = _mean(self._losses["train"])
-        self._losses["train"] = []
-        return value
+        check_state(
+            checkpoint["state_dict"],
+            self.state_dict(),
+            f"{self._recipe.name}: the checkpoint is of another architecture",
+        )
+        self._train_losses = list(checkpoint["train_losses"])
 
     # -- optimiser --------------------------------------------------------------------------------------------
 
@@ -120,20 +184,3 @@ class SegmentationTask(lightning.LightningModule):
             optimiser, lambda step: learning_rate_factor(spec, step, self._steps_per_epoch, self._recipe.epochs)
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def learning_rate_factor(spec: OptimiserSpec, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """What the learning rate is multiplied by at an optimiser step, counted from 0."""
-    warmup = spec.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if spec.schedule == "milestones":
-        return float(spec.gamma ** sum(step >= epoch * steps_per_epoch for epoch in spec.milestones))
-    if spec.schedule == "cosine":
-        done = (step - warmup) / max(1.0, epochs * steps_per_epoch - warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return 1.0
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

@@ -20,8 +20,8 @@ def checkout(folder: Path) -> Path:
 
 
 def snakemake(folder: Path, *words: object, cores: int = 2) -> subprocess.CompletedProcess[str]:
-    """`snakemake --cores N --resources gpu=1 ...` in a working directory."""
-    command = ["snakemake", "--cores", str(cores), "--resources", "gpu=1", *map(str, words)]
+    """`snakemake --resources gpu=1 --cores N ...` in a working directory."""
+    command = ["snakemake", "--resources", "gpu=1", "--cores", str(cores), *map(str, words)]
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)

@@ -19,9 +19,9 @@ from sampath_wsi.model.checkpoints import under
 from sampath_wsi.model.convert import convert_checkpoint
 from sampath_wsi.model.pathology_encoder import interpolate_positions
 from sampath_wsi.model.pretrained import load_pretrained
-from sampath_wsi.model.prompted import load_vanilla_sam
 from sampath_wsi.model.sampath import build_model, predict_labels, upsample_logits
 from sampath_wsi.model.templates import TEMPLATES
+from sampath_wsi.model.vanilla_sam import load_vanilla_sam
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def test_public_checkpoint_formats_fill_the_papers_model(parity, tmp_path):
     )
     key = "image_encoder.blocks.11.attn.rel_pos_w"
     assert torch.equal(model.sam_encoder.blocks[11].attn.rel_pos_w, parity.tensor(key, (127, 64)))
-    assert not load_vanilla_sam("vit_b", sam).training
+    assert not load_vanilla_sam(sam).training
 
 
 def test_trained_parameters_have_the_authors_shapes(shared_data):

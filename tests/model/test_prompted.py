@@ -3,15 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sampath_wsi.errors import ModelError
 from sampath_wsi.model import prompted
-from sampath_wsi.model.prompted import HALF_THE_IMAGE, dots_of_instances, load_vanilla_sam, segment_by_dots
+from sampath_wsi.model.prompted import HALF_THE_IMAGE, dots_of_instances, segment_by_dots
 from sampath_wsi.model.sam_encoder import fuse_attention
 
 from .helpers import small_sam
@@ -97,11 +95,3 @@ def test_sam_itself_takes_the_dots():
         mask, iou, _ = predictor.predict(dot[None], np.array([1]), multimask_output=True)
         masks.append(mask[iou.argmax()])
     assert (labels == np.where(np.any(masks, axis=0), 2, 1)).all()
-
-
-def test_weights_of_another_size_are_named(tmp_path):
-    torch.save(small_sam().state_dict(), tmp_path / "sam.pth")
-    with pytest.raises(ModelError, match=r"sam\.pth: not the weights of SAM vit_b: .*misshapen"):
-        load_vanilla_sam("vit_b", tmp_path / "sam.pth")
-    with pytest.raises(ModelError, match="there is no SAM 'vit_x'"):
-        load_vanilla_sam("vit_x", tmp_path / "sam.pth")

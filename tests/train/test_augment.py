@@ -33,6 +33,24 @@ def test_image_and_labels_stay_together(seed: int) -> None:
     assert ((image[0] * 4).round() == label).float().mean() > 0.9
 
 
+def test_turned_crops_keep_image_and_labels_together_and_the_middle_in_place() -> None:
+    spec = AugmentSpec(crop_scale=(0.5, 1.0), turn=True, flip=False, rotate_90=False, jitter=0.0)
+    found = set()
+    for seed in range(30):
+        image, label = augment(*_sample(), spec, 64, np.random.default_rng(seed))
+        assert ((image[0] * 4).round() == label).float().mean() > 0.85
+        found.add(int(label[32, 32]))
+    assert len(found) > 1
+    whole = AugmentSpec(crop_scale=(1, 1), crop_ratio=(1, 1), turn=True, flip=False, rotate_90=False, jitter=0.0)
+    dot = torch.ones(1, 65, 65, dtype=torch.uint8)[0]
+    dot[28:37, 28:37] = 2
+    for seed in range(10):
+        _, turned = augment(torch.rand(3, 65, 65), dot, whole, 65, np.random.default_rng(seed))
+        assert turned[32, 32] == 2
+        assert abs(int((turned == 2).sum()) - 81) <= 14
+        assert (turned > 0).all(), "mirrored, not padded"
+
+
 def test_every_turn_and_flip_occurs_and_crops_zoom() -> None:
     spec = AugmentSpec(crop_scale=(1.0, 1.0), jitter=0.0)
     found = {augment(*_sample(), spec, 64, np.random.default_rng(k))[1].numpy().tobytes() for k in range(100)}

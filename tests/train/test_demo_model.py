@@ -7,8 +7,8 @@ import torch
 
 from sampath_wsi.model import load_bundle, predict_labels, upsample_logits
 from sampath_wsi.model.zoo import ZOO_DIR
+from sampath_wsi.scoring.metrics import ConfusionMatrix
 from sampath_wsi.synthetic import CLASSES, TRUTH_DOWNSAMPLE, Painter, Scene
-from sampath_wsi.train.metrics import ConfusionMatrix
 
 
 def test_demo_model_is_small_and_honest() -> None:

@@ -2,30 +2,19 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from sampath_wsi.config import load_config
 from sampath_wsi.errors import SampathError
+from sampath_wsi.experiments.plan import plan_experiments
+from sampath_wsi.experiments.runs import Run
 from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.zoo import resolve_model
 from sampath_wsi.sheet import read_slides
 
-try:
-    CONFIG = load_config(config)
-    SLIDES = {row.slide: row for row in read_slides(CONFIG["slides"])}
-    MODEL_DIR = resolve_model(CONFIG["model"])
-    CARD = ModelCard.read(MODEL_DIR / CARD_NAME)
-except SampathError as error:
-    raise WorkflowError(str(error)) from None
-
-RESULTS = Path(CONFIG["output"])
-SLIDE_DIR = RESULTS / "slides" / "{slide}"
-LOGS = RESULTS / "logs" / "{slide}"
-BENCHMARKS = RESULTS / "benchmarks" / "{slide}"
-# Files that rules of this workflow make; every other file of the sample sheet is its user's.
-MADE_HERE = {"data/demo/demo.tif", "data/demo/demo.truth.tif"}
 # Part of the parameters of every stage: a change of what a stage computes makes its results anew.
 STAGE_VERSIONS = {
     "tile": 1,
@@ -34,7 +23,35 @@ STAGE_VERSIONS = {
     "vectorize": 1,
     "report": 1,
     "evaluate": 1,
+    "demo-data": 1,
+    "prepare": 1,
+    "split": 1,
+    "train": 1,
+    "test": 1,
+    "experiment": 1,
 }
+# Training and the experiments need neither slides nor a model: then nobody is told that these cannot be read.
+WITHOUT_SLIDES = "all" not in sys.argv and any(
+    re.fullmatch("train|(experiment|sweep)_.*", word) for word in sys.argv
+)
+SLIDES, MODEL_DIR, WEIGHTS_SHA256 = {}, None, None
+try:
+    CONFIG = load_config(config)
+    EXPERIMENTS = plan_experiments(CONFIG, STAGE_VERSIONS["train"])
+    if not WITHOUT_SLIDES:
+        SLIDES = {row.slide: row for row in read_slides(CONFIG["slides"])}
+        MODEL_DIR = resolve_model(CONFIG["model"])
+        WEIGHTS_SHA256 = ModelCard.read(MODEL_DIR / CARD_NAME).weights_sha256
+except SampathError as error:
+    raise WorkflowError(str(error)) from None
+
+EXPERIMENT_DIR = EXPERIMENTS["bcss"].folder.parent
+RESULTS = Path(CONFIG["output"])
+SLIDE_DIR = RESULTS / "slides" / "{slide}"
+LOGS = RESULTS / "logs" / "{slide}"
+BENCHMARKS = RESULTS / "benchmarks" / "{slide}"
+# Files that rules of this workflow make; every other file of the sample sheet is its user's.
+MADE_HERE = {"data/demo/demo.tif", "data/demo/demo.truth.tif"}
 COHORT_COMMAND = (
     f"sampath-wsi cohort --slides {shlex.quote(CONFIG['slides'])} "
     f"--results {shlex.quote(str(RESULTS))} --out {shlex.quote(str(RESULTS / 'cohort.tsv'))}"
@@ -46,11 +63,13 @@ wildcard_constraints:
 
 
 def arguments(options):
-    """Options of a command as a string; None leaves one out, True and False become --x and --no-x."""
+    """Options of a command as a string; None leaves one out, True and False become --x and --no-x, lists repeat it."""
     words = []
     for name, value in options.items():
         flag = name.replace("_", "-")
-        if value is True or value is False:
+        if isinstance(value, list):
+            words += [word for entry in value for word in (f"--{flag}", str(entry))]
+        elif value is True or value is False:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         elif value not in (None, ""):
             words += [f"--{flag}", str(value)]

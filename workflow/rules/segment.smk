@@ -45,7 +45,7 @@ rule infer:
         store=lambda wildcards, output: Path(output[0]).parent,
         options=arguments({"model": MODEL_DIR, **CONFIG["infer"]}),
         record=record("infer"),
-        version=(STAGE_VERSIONS["infer"], CARD.weights_sha256),
+        version=(STAGE_VERSIONS["infer"], WEIGHTS_SHA256),
     shell:
         "sampath-wsi infer {input:q} --out {params.store:q} {params.options}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sampath_wsi.classes import TissueClass
+from sampath_wsi.datasets.prepare.synthetic import prepare_synthetic
+from sampath_wsi.datasets.prepared import DatasetInfo, read_prepared
+from sampath_wsi.datasets.prepared_writer import PreparedWriter
+from sampath_wsi.datasets.windows import cover, spread
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.train.augment import AugmentSpec
 from sampath_wsi.train.dataset import EpochSampler, TileDataset
-from sampath_wsi.train.prepare_synthetic import prepare_synthetic
-from sampath_wsi.train.prepared import DatasetInfo, read_prepared
-from sampath_wsi.train.prepared_writer import PreparedWriter
-from sampath_wsi.train.windows import cover, spread
 
 INFO = DatasetInfo(
     name="two", classes=(TissueClass(name="A", color=(1, 2, 3)), TissueClass(name="B", color=(4, 5, 6))), mpp=0.5
@@ -124,6 +124,14 @@ def test_a_splits_file_takes_the_place_of_the_column(folder: Path, tmp_path: Pat
     assert {s.sample: s.split for s in data.samples} == {"s0": "val", "s3": "train"}
     splits.write_text("sample,split\ns0,val\ns9,train\nt,train\n")
     with pytest.raises(DataError, match="names 2 samples that the data do not have, such as s9"):
+        read_prepared(folder, splits)
+    splits.write_text("sample,split\ns0,val\ns1,val\ns1,train\n")
+    with pytest.raises(DataError, match="sample s1 occurs twice"):
+        read_prepared(folder, splits)
+    splits.write_bytes("\ufeffsample,split\ns0,val\n".encode())
+    assert [s.sample for s in read_prepared(folder, splits).samples] == ["s0"]
+    splits.write_bytes(b"sample,split\n\xff,val\n")
+    with pytest.raises(DataError, match="not a text file"):
         read_prepared(folder, splits)
     splits.write_text("name,split\ns0,val\n")
     with pytest.raises(DataError, match="lacks the column sample"):

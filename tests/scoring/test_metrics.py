@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sampath_wsi.train.metrics import METRICS, ConfusionMatrix
+from sampath_wsi.scoring.metrics import METRICS, ConfusionMatrix
 
 N = 3
 LABELS = hnp.arrays(np.uint8, (6, 7), elements=st.integers(0, N))

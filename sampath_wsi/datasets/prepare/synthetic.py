@@ -9,11 +9,11 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from sampath_wsi.datasets.prepared import DatasetInfo
+from sampath_wsi.datasets.prepared_writer import PreparedWriter
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.synthetic import CLASSES, TRUTH_DOWNSAMPLE, Painter, Scene
 from sampath_wsi.synthetic.noise import derive_seed
-from sampath_wsi.train.prepared import DatasetInfo
-from sampath_wsi.train.prepared_writer import PreparedWriter
 
 _SCANNED_MPP = 0.25
 _JPEG_QUALITY = 85
@@ -46,7 +46,7 @@ def prepare_synthetic(
     Parameters
     ----------
     out
-        Folder to write, in the layout of :mod:`sampath_wsi.train.prepared`; group = slide.
+        Folder to write, in the layout of :mod:`sampath_wsi.datasets.prepared`; group = slide.
     train_slides, val_slides
         Number of slides of the splits ``train`` and ``val``; no slide is in both.
     tiles_per_slide

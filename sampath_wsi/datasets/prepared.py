@@ -18,16 +18,18 @@ corner lay there (``x_px``, ``y_px``); by default a sample is a field of its own
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 
 from sampath_wsi.classes import TissueClass
+from sampath_wsi.datasets.pictures import open_picture
 from sampath_wsi.errors import DataError
 
 COLUMNS = ("sample", "image", "label", "group", "split")
@@ -96,7 +98,7 @@ class PreparedData:
             If a file is damaged or the label map holds an unknown label.
         """
         try:
-            with Image.open(self.folder / sample.image) as image, Image.open(self.folder / sample.label) as label:
+            with open_picture(self.folder / sample.image) as image, open_picture(self.folder / sample.label) as label:
                 pixels, labels = np.asarray(image.convert("RGB")), np.asarray(label)
         except (OSError, SyntaxError) as error:
             raise DataError(
@@ -124,7 +126,7 @@ class PreparedData:
                 "Prepare a data set that has instances, such as CRAG or GlaS.",
             )
         try:
-            with Image.open(self.folder / sample.instances) as instances:
+            with open_picture(self.folder / sample.instances) as instances:
                 return np.asarray(instances)
         except (OSError, SyntaxError) as error:
             raise DataError(
@@ -161,7 +163,11 @@ def read_prepared(folder: str | Path, splits: str | Path | None = None) -> Prepa
 
 
 def _split_anew(samples: tuple[Sample, ...], path: Path) -> tuple[Sample, ...]:
-    split_of = {row["sample"]: row["split"] for row in read_rows(path, ("sample", "split"))}
+    rows = read_rows(path, ("sample", "split"))
+    split_of = {row["sample"]: row["split"] for row in rows}
+    if len(split_of) < len(rows):
+        twice = Counter(row["sample"] for row in rows).most_common(1)[0][0]
+        raise DataError(f"{path}: sample {twice} occurs twice", "Name each sample once.")
     if unknown := sorted(split_of.keys() - {s.sample for s in samples}):
         raise DataError(
             f"{path} names {len(unknown)} samples that the data do not have, such as {unknown[0]}",
@@ -208,12 +214,14 @@ def _read_samples(path: Path) -> tuple[Sample, ...]:
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV file that has at least the given columns; DataError if it is missing, empty or lacks one."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [c for c in columns if c not in (reader.fieldnames or ())]
             if missing:
                 raise DataError(f"{path} lacks the column {missing[0]}", f"Its columns must be {', '.join(columns)}.")
             rows = list(reader)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text file in UTF-8", "Save it as CSV in UTF-8.") from error
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing", "Check the path, or prepare the data again.") from error
     if not rows:
@@ -245,7 +253,7 @@ def _check_files(folder: Path, sample: Sample) -> tuple[int, int]:
 
 def _size_and_mode(folder: Path, sample: Sample, name: str) -> tuple[tuple[int, int], str]:
     try:
-        with Image.open(folder / name) as image:
+        with open_picture(folder / name) as image:
             return image.size, image.mode
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(f"sample {sample.sample}: {folder / name} is missing", "Prepare the data again.") from error

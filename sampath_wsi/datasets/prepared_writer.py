@@ -1,4 +1,4 @@
-"""Writes prepared training data in the layout of :mod:`sampath_wsi.train.prepared`."""
+"""Writes prepared training data in the layout of :mod:`sampath_wsi.datasets.prepared`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sampath_wsi.datasets.prepared import COLUMNS, OPTIONAL_COLUMNS, DatasetInfo, Sample
 from sampath_wsi.errors import DataError
-from sampath_wsi.train.prepared import COLUMNS, OPTIONAL_COLUMNS, DatasetInfo, Sample
 
 
 class PreparedWriter:

@@ -1,0 +1,85 @@
+"""The commands that score models on prepared data: test, test-dots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sampath_wsi.cli.run import log, stage_run
+
+Data = Annotated[Path, typer.Option("--data", help="The prepared data.")]
+Splits = Annotated[Path | None, typer.Option("--splits", help="A splits file (CSV) instead of the data's own splits.")]
+Split = Annotated[str, typer.Option("--split", help="Which split.")]
+Out = Annotated[Path, typer.Option("--out", help="The folder to write: scores.json, counts.csv and more.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all cores.")]
+Maps = Annotated[bool, typer.Option("--maps", help="Also write predicted label maps, and pictures to look at.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("test")(score)
+    app.command("test-dots")(score_dots)
+
+
+def score(
+    model: Annotated[str, typer.Argument(help="Name of a model in the zoo, or path of a bundle.")],
+    data: Data,
+    out: Out,
+    split: Split = "test",
+    splits: Splits = None,
+    flips: Annotated[int, typer.Option(help="Mean over 4 flips or 8 flips and turns of each window; 1: none.")] = 1,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="Of the encoders: auto, fp32, bf16 or fp16.")] = "fp32",
+    batch: Annotated[int | None, typer.Option(min=1, help="Windows a batch; default: by device.")] = None,
+    threads: Threads = None,
+    maps: Maps = False,
+) -> None:
+    """Score a model on a split of prepared data; every pixel counts once.
+
+    Example: sampath-wsi test runs/glas/model --data data/glas --split testA --out results/glas
+    """
+    with stage_run("test", model, None) as run:
+        from sampath_wsi.scoring.subjects import score_model
+        from sampath_wsi.scoring.testing import ScoringSpec
+
+        spec = ScoringSpec(data, split, out, splits, device, threads, maps)
+        scores = score_model(model, spec, flips=flips, precision=precision, batch=batch, progress=run.progress)
+        _report("test", scores, out)
+
+
+def score_dots(
+    sam: Annotated[str, typer.Option("--sam", help="SAM's checkpoint: a path, or a name such as sam_vit_b.")],
+    data: Data,
+    out: Out,
+    split: Split = "test",
+    splits: Splits = None,
+    drop_larger_than: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Post-processing: drop masks over this share of the image (paper: 0.5)."),
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    maps: Maps = False,
+) -> None:
+    """Score vanilla SAM, prompted with one dot a gland, on a split of prepared data that have instances.
+
+    Example: sampath-wsi test-dots --sam sam_vit_b --data data/crag --out results/vanilla --drop-larger-than 0.5
+    """
+    with stage_run("test-dots", sam, None) as run:
+        from sampath_wsi.scoring.subjects import score_dots as score_with_dots
+        from sampath_wsi.scoring.testing import ScoringSpec
+
+        spec = ScoringSpec(data, split, out, splits, device, threads, maps)
+        scores = score_with_dots(sam, spec, drop_larger_than=drop_larger_than, progress=run.progress)
+        _report("test-dots", scores, out)
+
+
+def _report(stage: str, scores: dict[str, Any], out: Path) -> None:
+    for name, entry in scores["scores"].items():
+        if name.startswith("dice/") or name in ("macro/dice", "accuracy"):
+            interval = "" if entry["low"] is None else f" ({entry['low']:.4f} to {entry['high']:.4f})"
+            log.info("%s: %.4f%s  %s", stage, entry["value"], interval, name)
+    log.info("%s: all scores are in %s", stage, out / "scores.json")

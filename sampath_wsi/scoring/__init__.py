@@ -1,0 +1,1 @@
+"""Scores of models on prepared data: metrics, intervals, fields joined from tiles."""

@@ -1,0 +1,61 @@
+"""Changes to a recipe from the command line, such as ``loss.focal=0.5``: pure functions on its YAML content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from sampath_wsi.errors import ConfigError
+from sampath_wsi.model.templates import template_card
+
+
+def with_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The content of a recipe with some keys set, and its architecture spelled out if it is a template's name.
+
+    Parameters
+    ----------
+    content
+        Of the YAML file; it is not changed.
+    overrides
+        ``key=value`` in the order in which they take effect; parts of a key are joined with dots, and the value is YAML
+        (``null`` takes a part away). Whether a key exists is for the recipe to say.
+
+    Raises
+    ------
+    ConfigError
+        If an override is not of this form, or a part of its key is no mapping.
+    ModelError
+        If there is no template of the architecture's name.
+    """
+    content = _spelled_out(content)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            raise ConfigError(f"the override '{override}' is not of the form key=value", "Write e.g. loss.focal=0.5.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of the override '{override}' is not YAML", "Quote it.") from error
+        content = _spelled_out(_set(content, parts, value, override))
+    return content
+
+
+def _set(content: dict[str, Any], parts: list[str], value: Any, override: str) -> dict[str, Any]:
+    if len(parts) == 1:
+        return {**content, parts[0]: value}
+    below = content.get(parts[0])
+    if below is None:
+        below = {}
+    if not isinstance(below, dict):
+        raise ConfigError(f"the override '{override}': {parts[0]} is no mapping", "Correct the key.")
+    return {**content, parts[0]: _set(below, parts[1:], value, override)}
+
+
+def _spelled_out(content: dict[str, Any]) -> dict[str, Any]:
+    architecture = content.get("architecture")
+    if not isinstance(architecture, str):
+        return content
+    return {**content, "architecture": template_card(architecture).architecture.model_dump(mode="json")}
