@@ -18,6 +18,7 @@ from scipy import ndimage
 from sampath_wsi.errors import SampathError
 from sampath_wsi.vectorize.chunks import ArrayMap, Chunking, Window
 from sampath_wsi.vectorize.clean import merge_small
+from sampath_wsi.vectorize.label_maps import without_small_regions
 from sampath_wsi.vectorize.parallel import Workers
 from sampath_wsi.vectorize.polygons import canonical, crack_count, gather, simplify, single_rings, to_polygons, trace
 from sampath_wsi.vectorize.regions import borders, connected_regions, region_sums
@@ -208,3 +209,16 @@ def test_workers_keep_order_and_pass_errors_on() -> None:
 def test_a_worker_that_is_killed_is_an_error_of_one_line() -> None:
     with Workers(2) as pool, pytest.raises(SampathError, match="memory ran out"):
         list(pool.map(os._exit, [3, 3, 3]))
+
+
+def test_small_regions_of_a_label_map_join_their_surroundings() -> None:
+    labels = np.ones((20, 30), np.uint8)
+    labels[2:5, 2:5] = 2
+    labels[8:18, 8:20] = 2
+    labels[10:12, 10:12] = 1
+    cleaned = without_small_regions(labels, 10)
+    expected = np.ones_like(labels)
+    expected[8:18, 8:20] = 2
+    np.testing.assert_array_equal(cleaned, expected)
+    np.testing.assert_array_equal(without_small_regions(labels, 4), labels)
+    np.testing.assert_array_equal(without_small_regions(np.full((3, 3), 2, np.uint8), 100), 2)

@@ -31,6 +31,9 @@ def score(
     split: Split = "test",
     splits: Splits = None,
     flips: Annotated[int, typer.Option(help="Mean over 4 flips or 8 flips and turns of each window; 1: none.")] = 1,
+    min_area: Annotated[
+        float, typer.Option(min=0, help="Merge regions smaller than this, um^2, into their surroundings.")
+    ] = 0.0,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="Of the encoders: auto, fp32, bf16 or fp16.")] = "fp32",
     batch: Annotated[int | None, typer.Option(min=1, help="Windows a batch; default: by device.")] = None,
@@ -46,7 +49,15 @@ def score(
         from sampath_wsi.scoring.testing import ScoringSpec
 
         spec = ScoringSpec(data, split, out, splits, device, threads, maps)
-        scores = score_model(model, spec, flips=flips, precision=precision, batch=batch, progress=run.progress)
+        scores = score_model(
+            model,
+            spec,
+            flips=flips,
+            min_area_um2=min_area,
+            precision=precision,
+            batch=batch,
+            progress=run.progress,
+        )
         _report("test", scores, out)
 
 

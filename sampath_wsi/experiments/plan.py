@@ -197,7 +197,7 @@ class Experiment:
     @property
     def test_options(self) -> Options:
         """Options of ``test``."""
-        return self._scoring_options | {"flips": self.own["flips"]}
+        return self._scoring_options | {"flips": self.own["flips"], "min_area": self.own["min_area"]}
 
     def vanilla_options(self, row: str) -> Options:
         """Options of ``test-dots``."""

@@ -24,6 +24,7 @@ from sampath_wsi.progress import Progress
 from sampath_wsi.scoring.field_prediction import FieldPredictor
 from sampath_wsi.scoring.fields import Field, read_field_instances
 from sampath_wsi.scoring.testing import ScoringSpec, Subject, run_test
+from sampath_wsi.vectorize.label_maps import without_small_regions
 
 MPP_TOLERANCE = 0.01
 
@@ -33,6 +34,7 @@ def score_model(
     spec: ScoringSpec,
     *,
     flips: int = 1,
+    min_area_um2: float = 0.0,
     precision: str = "fp32",
     batch: int | None = None,
     progress: Progress | None = None,
@@ -45,6 +47,8 @@ def score_model(
         Its name or path.
     flips
         Symmetric versions of each window that are averaged: 1, 4 or 8.
+    min_area_um2
+        Smaller regions of the label map are merged into their surroundings, as where slides are vectorized.
     precision
         Of the encoders. In fp32 the scores do not depend on the device.
     batch
@@ -77,9 +81,16 @@ def score_model(
 
         def label(_: Field, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
             before = predict.model_seconds
-            return predict(image), predict.model_seconds - before
+            labels = without_small_regions(predict(image), min_area_um2 / data.info.mpp**2)
+            return labels, predict.model_seconds - before
 
-        options = {"flips": flips, "precision": how, "batch": at_once, "tile_px": card.tile_px}
+        options = {
+            "flips": flips,
+            "min_area_um2": min_area_um2,
+            "precision": how,
+            "batch": at_once,
+            "tile_px": card.tile_px,
+        }
         subject = Subject(card.name, bundle.weights_sha256, label, device, options)
         return run_test(subject, data, spec, progress)
 

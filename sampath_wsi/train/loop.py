@@ -103,17 +103,18 @@ def train(
         task = SegmentationTask(model, recipe, names, -(-len(loaders.train) // recipe.accumulate))
         with one_voice(trainer):
             trainer.fit(task, loaders.train, loaders.val, ckpt_path=found, weights_only=True)
-            scores = _restore_best(task, trainer, checkpoints.best_path, loaders.val)
+            kept = checkpoints.best_path if recipe.keep == "best" else checkpoints.last_path
+            scores = _restore(task, trainer, kept, loaders.val)
     if rank == 0:
         machine = options.machine or describe_machine(trainer.strategy.root_device, world, options.threads)
         save_bundle(out / "model", task.model, make_card(recipe, data, encoders, scores, table.seconds, machine))
     return out / "model"
 
 
-def _restore_best(
-    task: SegmentationTask, trainer: lightning.Trainer, best: Path, val_loader: DataLoader[Any]
+def _restore(
+    task: SegmentationTask, trainer: lightning.Trainer, checkpoint: Path, val_loader: DataLoader[Any]
 ) -> dict[str, float]:
-    """Load the best checkpoint into the task and return the scores of its validation."""
-    task.load_state_dict(read_checkpoint(best)["state_dict"])
+    """Load a checkpoint into the task and return the scores of its validation."""
+    task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     trainer.validate(task, val_loader, verbose=False)
     return {name: round(value, 4) for name, value in task.scores.items()}

@@ -105,6 +105,8 @@ class Recipe(_Part):
     """Tiles drawn an epoch; all of the training split if not given."""
     validate_every: PositiveInt = 1
     """Epochs between validations; ``epochs`` is a multiple of it, so that the last epoch is validated."""
+    keep: Literal["best", "last"] = "best"
+    """The epoch that becomes the model: the one with the best macro Dice of the validation, or the last one."""
     precision: Precision = "fp32"
     """Of the encoders; neck, decoder and loss always compute in fp32."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -85,7 +85,14 @@ def test_a_model_is_scored(
     assert (scores["fields"], scores["groups"], scores["classes"]) == (4, 3, list(COLOURS))
     assert len(scores["weights_sha256"]) == 64
     assert scores["leakage"]["severity"] == "leak"  # the field's group is also in the split "unlabelled"
-    assert scores["options"] == {"flips": 1, "precision": "fp32", "batch": 2, "tile_px": 128, "threads": 1}
+    assert scores["options"] == {
+        "flips": 1,
+        "min_area_um2": 0.0,
+        "precision": "fp32",
+        "batch": 2,
+        "tile_px": 128,
+        "threads": 1,
+    }
     assert 0 < scores["seconds_per_image"]["model"] <= scores["seconds_per_image"]["mean"]
 
     counts = read_counts(tmp_path / "a" / "counts.csv")

@@ -45,6 +45,23 @@ def test_a_run_gives_a_bundle_that_loads(data: Path, tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "run" / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_epoch_that_is_wanted_becomes_the_model(data: Path, tmp_path: Path, keep: str) -> None:
+    # At this rate the model is ruined after its first epochs.
+    ruinous = {"learning_rate": 0.3, "schedule": "constant", "warmup_epochs": 4}
+    recipe = write_recipe(tmp_path, keep=keep, epochs=6, optimiser=ruinous)
+    model = load_bundle(train(recipe, data, tmp_path / "run", options=CPU)).model.state_dict()
+    states = {
+        name: torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+        for name in ("best", "last")
+    }
+    same = {
+        name: all(torch.allclose(model[k], state[f"model.{k}"], rtol=2e-3, atol=2e-3) for k in model)
+        for name, state in states.items()
+    }
+    assert same == {"best": keep == "best", "last": keep == "last"}
+
+
 def test_two_runs_of_one_seed_are_the_same_and_one_of_another_is_not(data: Path, tmp_path: Path) -> None:
     # The encoders' dropout makes the steps themselves random, not only data and first weights.
     dropout = ("architecture.pathology.kwargs.proj_drop_rate=0.2",)
