@@ -47,18 +47,15 @@ def test_a_run_gives_a_bundle_that_loads(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_epoch_that_is_wanted_becomes_the_model(data: Path, tmp_path: Path, keep: str) -> None:
-    # At this rate the model is ruined after its first epochs.
-    ruinous = {"learning_rate": 0.3, "schedule": "constant", "warmup_epochs": 4}
-    recipe = write_recipe(tmp_path, keep=keep, epochs=6, optimiser=ruinous)
+    # Two epochs of these few steps leave the Dice as it is: the first of equals is the best.
+    recipe = write_recipe(tmp_path, keep=keep, epochs=2)
     model = load_bundle(train(recipe, data, tmp_path / "run", options=CPU)).model.state_dict()
-    states = {
-        name: torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
-        for name in ("best", "last")
-    }
-    same = {
-        name: all(torch.allclose(model[k], state[f"model.{k}"], rtol=2e-3, atol=2e-3) for k in model)
-        for name, state in states.items()
-    }
+    same = {}
+    for name in ("best", "last"):
+        path = tmp_path / "run" / "checkpoints" / f"{name}.ckpt"
+        state = torch.load(path, weights_only=True)["state_dict"]
+        # Bundles hold half precision.
+        same[name] = all(torch.allclose(model[k], state[f"model.{k}"], rtol=1e-3, atol=1e-7) for k in model)
     assert same == {"best": keep == "best", "last": keep == "last"}
 
 
