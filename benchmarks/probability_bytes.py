@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from stages import measure, slide_or_synthetic
+from common import measure
+from stages import slide_or_synthetic
 from zarr import open_array
 
 from sampath_wsi.blend import blend

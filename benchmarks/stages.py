@@ -9,69 +9,11 @@ Each stage runs as its own process, as the workflow runs it; peak memory is that
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Cost:
-    """What one process cost."""
-
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
-
-
-def measure(*words: object) -> Cost:
-    """Run a command of sampath-wsi and measure it."""
-    command = [str(Path(sys.executable).parent / "sampath-wsi"), *map(str, words)]
-    begun = time.monotonic()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        peak_mb = _watch(process)
-        _, status, usage = os.wait4(process.pid, 0) if process.returncode is None else (0, 0, None)
-        process.returncode = status
-        log.seek(0)
-        if status:
-            sys.exit(f"{' '.join(command)} failed:\n{log.read().decode()}")
-    assert usage is not None
-    return Cost(time.monotonic() - begun, usage.ru_utime + usage.ru_stime, max(peak_mb, usage.ru_maxrss / 1024))
-
-
-def _watch(process: subprocess.Popen[bytes]) -> float:
-    """The largest sum of resident memory of a process and its children while it runs, in MB."""
-    peak_kb = 0
-    while True:
-        state = Path(f"/proc/{process.pid}/stat")
-        if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
-            return peak_kb / 1024
-        peak_kb = max(peak_kb, sum(_resident_kb(pid) for pid in _family(process.pid)))
-        time.sleep(0.05)
-
-
-def _family(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [pid, *(descendant for child in children for descendant in _family(int(child)))]
-
-
-def _resident_kb(pid: int) -> int:
-    # Proportional set size: memory that several processes share counts once.
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    except OSError:
-        pass
-    return 0
+from common import Cost, measure
 
 
 def slide_or_synthetic(slide: Path | None, folder: Path) -> Path:

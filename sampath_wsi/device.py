@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import logging
 import os
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _POLL_S = 2.0
+# Numbers of the options in glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @contextmanager
@@ -101,8 +104,9 @@ def lease(names: Sequence[str], folder: Path | None = None) -> Iterator[int]:
 def choose_precision(request: str, device: torch.device) -> Precision:
     """The precision of the encoders (neck and decoder always compute in fp32).
 
-    ``auto`` is bf16 where the hardware multiplies it much faster (CUDA from Ampere on, CPUs with AMX), fp16 on older
-    CUDA devices, and fp32 elsewhere: AVX-512 BF16 alone is slower than fp32.
+    ``auto`` is fp16 where the hardware multiplies it several times as fast as fp32 (CUDA, CPUs with AMX for fp16), and
+    fp32 elsewhere. Rounding to fp16 changes a few labels in 10,000, to bf16 a few in 1,000 (`benchmarks/forward.py`);
+    fp16's narrower range is minded by :class:`sampath_wsi.predictor.Predictor`.
 
     Raises
     ------
@@ -115,11 +119,28 @@ def choose_precision(request: str, device: torch.device) -> Precision:
         return request  # type: ignore[return-value]
     if request != "auto":
         raise ConfigError(f"precision '{request}' is unknown", "Use auto, fp32, bf16 or fp16.")
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_fp16_supported()):
+        return "fp16"
     if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
-        return "bf16"
+        log.info("this CPU is faster with --precision bf16, which changes a few labels in 1,000 along borders")
     return "fp32"
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep memory that it has freed for its next allocations (glibc; elsewhere nothing happens).
+
+    glibc hands every block of some megabytes back to the system at once and asks for it anew, page by page, a thousand
+    times an image: `benchmarks/forward.py` shows what that costs on a CPU.
+
+    Returns
+    -------
+    Whether it took effect.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
 
 
 def describe_machine(device: torch.device, devices: int, threads: int | None) -> str:

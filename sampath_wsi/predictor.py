@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sampath_wsi.device import Precision
+from sampath_wsi.device import Precision, keep_freed_memory
+from sampath_wsi.errors import ModelError
 from sampath_wsi.probability import to_bytes
 
 if TYPE_CHECKING:
@@ -32,10 +33,12 @@ class Predictor:
 
     The encoders run at ``precision``, neck and decoder in fp32. Probabilities are the softmax over the real classes:
     the channel "unlabelled" takes no part, as it takes none in the prediction. When the device runs out of memory,
-    the batch is halved for good and computed again.
+    the batch is halved for good and computed again. Where fp16 overflows, the tiles at hand are computed again in bf16.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, precision: Precision) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self.card = bundle.card
         self.device = device
         self.precision = precision
@@ -54,6 +57,11 @@ class Predictor:
         -------
         ``probability (tile, class, y, x)`` uint8, p = v / 255, at the decoder's own resolution, and the IoU that the
         model predicts for its own mask, ``(tile, class)`` float32.
+
+        Raises
+        ------
+        ModelError
+            If the model gives values that are not finite.
         """
         images = torch.from_numpy(rgb)
         probabilities, ious, start = [], [], 0
@@ -77,5 +85,18 @@ class Predictor:
     def _forward(self, images: torch.Tensor) -> tuple[Any, Any]:
         pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         logits, iou = self.model(pixels)
+        # Nothing is remembered of this, so that a resumed run computes every batch as an undisturbed one does.
+        if self.precision == "fp16" and not _finite(logits, iou):
+            log.warning("fp16 overflows for these %d tiles: computing them in bf16", len(images))
+            logits, iou = self.model(pixels, torch.bfloat16)
+        if not _finite(logits, iou):
+            raise ModelError(
+                f"the model '{self.card.name}' gives values that are not finite numbers in {self.precision}",
+                "Its weights are damaged or belong to another architecture: get it again, or try precision fp32.",
+            )
         probability = to_bytes(torch.softmax(logits[:, 1:].float(), dim=1), 1)
         return probability.cpu().numpy(), iou[:, 1:].float().cpu().numpy()
+
+
+def _finite(*values: torch.Tensor) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in values)

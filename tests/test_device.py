@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 
 from sampath_wsi import device as devices
 from sampath_wsi.device import choose_precision, lease, leased_device
-from sampath_wsi.errors import ConfigError
+from sampath_wsi.errors import ConfigError, ModelError
 from sampath_wsi.model import load_bundle
 from sampath_wsi.predictor import Predictor
 
@@ -69,7 +71,7 @@ def test_devices_that_do_not_exist() -> None:
 
 def test_precisions() -> None:
     assert choose_precision("fp32", torch.device("cpu")) == "fp32"
-    assert choose_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
+    assert choose_precision("auto", torch.device("cpu")) in ("fp32", "fp16")
     with pytest.raises(ConfigError, match="precision 'int8' is unknown"):
         choose_precision("int8", torch.device("cpu"))
 
@@ -91,6 +93,57 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(tiny_model: Path, monk
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
     assert np.abs(found.astype(int) - expected).max() <= 1
     assert np.allclose(iou, expected_iou, atol=1e-4)
+
+
+def test_where_fp16_overflows_bf16_computes(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = load_bundle(tiny_model)
+    with torch.no_grad():
+        # Too much for fp16, the same in every channel: the norm that follows takes it out again.
+        mlp = bundle.model.pathology_encoder.model.blocks[-1].mlp  # type: ignore[union-attr]
+        mlp.fc1.bias.fill_(1000)
+        mlp.fc2.weight.fill_(1)
+        mlp.fc2.bias.zero_()
+    rgb = np.random.default_rng(2).integers(0, 256, (2, 128, 128, 3), np.uint8)
+    expected, _ = Predictor(bundle, torch.device("cpu"), "fp32")(rgb)
+    with caplog.at_level("WARNING"):
+        found, _ = Predictor(bundle, torch.device("cpu"), "fp16")(rgb)
+    assert "fp16 overflows for these 2 tiles" in caplog.text
+    assert np.abs(found.astype(int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_values_that_are_not_numbers_are_an_error(tiny_model: Path, precision: str) -> None:
+    bundle = load_bundle(tiny_model)
+    with torch.no_grad():
+        bundle.model.neck[0].weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match="gives values that are not finite numbers"):
+        Predictor(bundle, torch.device("cpu"), precision)(np.zeros((1, 128, 128, 3), np.uint8))  # type: ignore[arg-type]
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from sampath_wsi.device import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+np.ones(2**25, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones(2**25, np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_is_used_again_without_page_faults() -> None:
+    def faults(how: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True).stdout)
+
+    pages = 10 * 2**25 // resource.getpagesize()
+    assert faults("kept") < pages / 100
+    assert faults("as it comes") > pages / 100
 
 
 def test_probabilities_are_a_softmax_over_the_classes_alone(tiny_model: Path) -> None:

@@ -4,21 +4,22 @@ SAM adds to the score of query (y, x) and key (y', x') the products of the unsca
 and one of x - x'. segment-anything materialises these sums: 12 x 4096 x 4096 floats in a global block at 1024 px.
 Here the same arithmetic is handed to ``scaled_dot_product_attention`` in one of two forms, equal but for rounding:
 
-* on the CPU without gradients, as an additive bias made for a few rows of queries at a time;
+* on the CPU without gradients, as an additive bias made for a few heads, or a part of one head's queries, at a time;
 * otherwise folded into longer queries and keys, ``[q * scale, rel_h, rel_w] . [k, onehot(y'), onehot(x')]``, so that
   no bias exists at all and autograd keeps nothing of the size of the scores.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-BIAS_BYTES = 16 * 2**20
-"""Upper limit of the bias held at a time (one row of queries is the least that is taken)."""
+BIAS_BYTES = 32 * 2**20
+"""Upper limit of the bias held at a time (one query of one head is the least that is taken)."""
 _ALIGNMENT = 8
 
 
@@ -83,21 +84,29 @@ def _attend_biased(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rel_h: torch.Tensor, rel_w: torch.Tensor
 ) -> torch.Tensor:
     batch, heads, cells, _ = q.shape
-    rows, columns = rel_h.shape[-1], rel_w.shape[-1]
-    bytes_a_query = heads * cells * rel_h.element_size()
-    images = min(batch, max(1, BIAS_BYTES // (bytes_a_query * cells)))
-    queries = min(cells, max(1, BIAS_BYTES // bytes_a_query))
+    images_at_once, heads_at_once, queries = _piece(batch, heads, cells, cells * rel_h.element_size())
     attended = torch.empty_like(q)
     # One buffer for every piece: fresh memory of this size would cost more than filling it.
-    buffer = rel_h.new_empty((images, heads, queries, rows, columns))
-    for b in range(0, batch, images):
-        image = slice(b, b + images)
+    buffer = rel_h.new_empty((images_at_once, heads_at_once, queries, rel_h.shape[-1], rel_w.shape[-1]))
+    for image, head in product(range(0, batch, images_at_once), range(0, heads, heads_at_once)):
+        some = slice(image, image + images_at_once), slice(head, head + heads_at_once)
         for first in range(0, cells, queries):
-            part = (image, slice(None), slice(first, first + queries))
-            bias = buffer[: attended[part].shape[0], :, : attended[part].shape[2]]
+            part = (*some, slice(first, first + queries))
+            piece = attended[part].shape
+            bias = buffer[: piece[0], : piece[1], : piece[2]]
             torch.add(rel_h[part].unsqueeze(-1), rel_w[part].unsqueeze(-2), out=bias)
-            attended[part] = F.scaled_dot_product_attention(q[part], k[image], v[image], attn_mask=bias.flatten(-2))
+            attended[part] = F.scaled_dot_product_attention(q[part], k[some], v[some], attn_mask=bias.flatten(-2))
     return attended
+
+
+def _piece(batch: int, heads: int, cells: int, bytes_a_query: int) -> tuple[int, int, int]:
+    """Images, heads and queries whose bias is held at a time.
+
+    Rather many queries of one head than few of all: thin pieces are slow in the fused kernel.
+    """
+    queries = min(cells, max(1, BIAS_BYTES // bytes_a_query))
+    heads_at_once = min(heads, max(1, BIAS_BYTES // (queries * bytes_a_query)))
+    return min(batch, max(1, BIAS_BYTES // (heads_at_once * queries * bytes_a_query))), heads_at_once, queries
 
 
 class DecomposedAttention(nn.Module):

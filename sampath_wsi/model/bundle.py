@@ -14,6 +14,7 @@ from sampath_wsi.errors import ModelError
 from sampath_wsi.files import sha256 as sha256_of
 from sampath_wsi.files import written_aside
 from sampath_wsi.model.card import CARD_NAME, ModelCard
+from sampath_wsi.model.shapes import shapes_only
 from sampath_wsi.model.zoo import resolve_model
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def load_bundle(name_or_path: str | Path, device: str | torch.device = "cpu") ->
     weights = path / WEIGHTS_NAME
     sha256 = _checked_sha256(weights, card)
     state = _read_weights(weights)
-    with torch.device("meta"):
+    with shapes_only():
         model = build_model(card.architecture, len(card.classes), mean=card.mean, std=card.std)
     check_state(state, model.state_dict(), f"{weights}: the weights do not fit the card's architecture")
     model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)

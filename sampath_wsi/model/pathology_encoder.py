@@ -19,6 +19,7 @@ from timm.models import VisionTransformer
 
 from sampath_wsi.errors import ModelError
 from sampath_wsi.model.card import PathologyEncoderSpec
+from sampath_wsi.model.shapes import shapes_only
 
 
 class PathologyEncoder(nn.Module):
@@ -124,7 +125,7 @@ def _build_vit(spec: PathologyEncoderSpec, grid: int) -> Any:
     if not timm.is_model(spec.name):
         raise ModelError(f"timm has no model '{spec.name}'", remedy)
     try:
-        with torch.device("meta"):
+        with shapes_only():
             shape: Any = timm.create_model(spec.name, num_classes=0, **kwargs)
         if not _is_plain(shape):
             raise ModelError(f"timm's '{spec.name}' is not a plain vision transformer", remedy)

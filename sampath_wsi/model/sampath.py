@@ -59,29 +59,31 @@ class SamPath(nn.Module):
 
     # -- forward ----------------------------------------------------------------------------------------------
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: torch.Tensor, precision: torch.dtype | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Segment images.
 
         Parameters
         ----------
         images
             ``(B, 3, H, W)`` float RGB in [0, 1]; resized bilinearly to ``image_size`` if they are of another size.
+        precision
+            Half precision of the encoders for this pass, in place of the one that they are set to.
 
         Returns
         -------
         Logits ``(B, n_classes + 1, S / 4, S / 4)`` with S the ``image_size``, channel 0 "unlabelled", and the
         predicted IoU ``(B, n_classes + 1)``; float32 whatever the precision of the encoders.
         """
-        return self.decode(self.encode(images))
+        return self.decode(self.encode(images, precision))
 
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
+    def encode(self, images: torch.Tensor, precision: torch.dtype | None = None) -> torch.Tensor:
         """Features of the encoders, concatenated: ``(B, channels, S / 16, S / 16)``, before the neck."""
         size = self.architecture.image_size
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
         with_gradients = torch.is_grad_enabled() and not self._frozen
-        reduced = self._precision != torch.float32
-        mixed = torch.autocast(images.device.type, self._precision) if reduced else nullcontext()
+        precision = precision or self._precision
+        mixed = torch.autocast(images.device.type, precision) if precision != torch.float32 else nullcontext()
         with torch.set_grad_enabled(with_gradients), mixed:
             features = []
             if self.sam_encoder is not None:

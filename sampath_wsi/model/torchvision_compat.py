@@ -3,7 +3,10 @@
 PyPI's torchvision is a CUDA build; beside a CPU build of torch its library cannot be loaded, and importing
 torchvision then fails because it describes operators that nobody declared. timm, segment-anything and torchmetrics
 fail with it. Importing this module before any of them declares those operators, with a plain ``nms`` for the CPU.
-Where torchvision's own library loads, or torchvision is absent, the module does nothing.
+Where torchvision's own library loads, or torchvision is absent, nothing is declared.
+
+It also imports torchvision and timm, which would otherwise load all of torch's compiler for functions that this
+project never calls (RoI align, NaFlex): more than a second of CPU time for every slide.
 
 Whatever imports timm, torchvision or segment_anything imports this module first.
 """
@@ -12,7 +15,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -83,6 +90,32 @@ def _declare_missing_operators() -> torch.library.Library | None:
     return library
 
 
-_library = _declare_missing_operators()
+@contextmanager
+def _compiler_left_out() -> Iterator[None]:
+    """A stand-in takes the place of ``torch._dynamo`` in imports: what torchvision and timm ask of it meanwhile."""
+
+    def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:
+        return fn
+
+    def is_compile_supported(device_type: str) -> bool:
+        from torch._dynamo.utils import is_compile_supported as real
+
+        return bool(real(device_type))
+
+    package, utils = ModuleType("torch._dynamo"), ModuleType("torch._dynamo.utils")
+    package.__dict__.update(disable=disable, utils=utils)
+    utils.__dict__.update(is_compile_supported=is_compile_supported)
+    stand_ins = {} if package.__name__ in sys.modules else {each.__name__: each for each in (package, utils)}
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+
+
+with _compiler_left_out():
+    _library = _declare_missing_operators()
+    import timm.models  # noqa: F401
 DECLARED = _library is not None
 """Whether this module had to declare torchvision's operators."""
