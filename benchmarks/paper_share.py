@@ -14,7 +14,8 @@ import multiprocessing
 import tempfile
 from pathlib import Path
 
-from stages import run_stages, slide_or_synthetic
+from common import print_machine
+from growth import run_stages, slide_or_synthetic
 
 
 def write_random_model(folder: Path) -> None:
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--slide", type=Path, help="default: a synthetic slide")
     parser.add_argument("--keep", type=Path, help="keep the results in this folder")
     arguments = parser.parse_args()
+    print_machine("torch", "zarr")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         slide = slide_or_synthetic(arguments.slide, folder)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import measure
-from stages import slide_or_synthetic
+from common import measure, print_machine
+from growth import slide_or_synthetic
 from zarr import open_array
 
 from sampath_wsi.blend import blend
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--slide", type=Path, help="default: a synthetic slide")
     arguments = parser.parse_args()
+    print_machine("torch", "zarr")
     bundle = load_bundle(arguments.model)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

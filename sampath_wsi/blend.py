@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import SCALE
 
 
-def blend(probability: zarr.Array[Any], grid: TileGrid, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.float32]:
-    """Blend the tiles that touch the map rectangle ``[x0, x1) x [y0, y1)``.
+class Tiles(Protocol):
+    """Probabilities ``(class, y, x)`` of tiles by their position in the store, bytes or floats: an array, say."""
+
+    def __getitem__(self, position: int, /) -> Any: ...
+
+
+def pieces(grid: TileGrid, x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cut a rectangle ``[x0, x1) x [y0, y1)`` of the map where tiles begin and end, row by row.
+
+    Most of it then lies in single tiles. Where rows of tiles overlap, the whole width is one piece.
+    """
+    for top, bottom, shared in _spans(grid, y0, y1):
+        for left, right, _ in [(x0, x1, True)] if shared else _spans(grid, x0, x1):
+            yield left, top, right, bottom
+
+
+def _spans(grid: TileGrid, begin: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """An interval of one axis, cut into parts where tiles overlap (True) and parts where they do not."""
+    step, overlap = grid.step_map_px, grid.tile_map_px - grid.step_map_px
+    for corner in range(begin // step * step, end, step):
+        for a, b, shared in ((corner, corner + overlap, True), (corner + overlap, corner + step, False)):
+            if max(a, begin) < min(b, end):
+                yield max(a, begin), min(b, end), shared
+
+
+def blend(probability: Tiles, grid: TileGrid, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.float32]:
+    """Blend the tiles that touch the map rectangle ``[x0, x1) x [y0, y1)``, at least one.
 
     Each tile is weighted by a ramp that rises over its overlap, and the weighted sum is divided by the sum of the
     weights: a constant stays that constant, and classes that sum to 1 in every tile sum to 1 in the map.
@@ -24,20 +49,32 @@ def blend(probability: zarr.Array[Any], grid: TileGrid, x0: int, y0: int, x1: in
     """
     size = grid.tile_map_px
     ramp = blending_ramp(size, size - grid.step_map_px)
-    total = np.zeros((probability.shape[1], y1 - y0, x1 - x0), np.float32)
+    total = np.empty(0, np.float32)
     weights = np.zeros((y1 - y0, x1 - x0), np.float32)
+    is_float = False
     for position, tile in grid.tiles_touching_map_px(x0, y0, x1, y1):
+        values = np.asarray(probability[position])
+        if not total.size:
+            is_float = values.dtype.kind == "f"
+            total = np.zeros((len(values), y1 - y0, x1 - x0), np.float32)
+        rows, columns = inside_tile(grid, tile, x0, y0, x1, y1)
         left, top = grid.tile_corner_map_px(tile)
-        ax0, ax1, ay0, ay1 = max(left, x0), min(left + size, x1), max(top, y0), min(top + size, y1)
-        part = np.asarray(probability[position, :, ay0 - top : ay1 - top, ax0 - left : ax1 - left])
-        weight = np.outer(ramp[ay0 - top : ay1 - top], ramp[ax0 - left : ax1 - left])
-        window = slice(ay0 - y0, ay1 - y0), slice(ax0 - x0, ax1 - x0)
-        total[:, *window] += part * weight
+        down, across = top - y0, left - x0
+        window = slice(rows.start + down, rows.stop + down), slice(columns.start + across, columns.stop + across)
+        weight = np.outer(ramp[rows], ramp[columns])
+        total[:, *window] += values[:, rows, columns] * weight
         weights[window] += weight
     np.divide(total, weights, out=total, where=weights > 0)
-    if probability.dtype.kind != "f":
+    if not is_float:
         total /= SCALE
     return total
+
+
+def inside_tile(grid: TileGrid, tile: int, x0: int, y0: int, x1: int, y1: int) -> tuple[slice, slice]:
+    """The rows and columns of a tile that lie in a rectangle of the map."""
+    left, top = grid.tile_corner_map_px(tile)
+    size = grid.tile_map_px
+    return slice(max(y0 - top, 0), min(y1 - top, size)), slice(max(x0 - left, 0), min(x1 - left, size))
 
 
 def blending_ramp(size: int, overlap: int) -> NDArray[np.float32]:
@@ -45,6 +82,23 @@ def blending_ramp(size: int, overlap: int) -> NDArray[np.float32]:
     position = np.arange(size, dtype=np.float32) + 0.5
     edge = np.minimum(position, size - position)
     return np.minimum(edge / max(overlap, 1), 1.0).astype(np.float32) if overlap else np.ones(size, np.float32)
+
+
+def at_least(values: NDArray[np.uint8], rows: NDArray[np.floating], columns: NDArray[np.floating], limit: float) -> Any:
+    """Where a mask, interpolated on a lattice of ascending positions, reaches a limit; see :func:`bilinear`.
+
+    Returns
+    -------
+    ``(rows, columns)`` booleans, or a single boolean where all are alike: then nothing is interpolated.
+    """
+    # The last pixels of a map may lie beyond the mask.
+    top, left = (
+        min(max(0, int(first) - 1), size - 1) for first, size in zip((rows[0], columns[0]), values.shape, strict=True)
+    )
+    part = values[top : int(rows[-1]) + 3, left : int(columns[-1]) + 3]
+    if part.min() >= limit or part.max() < limit:
+        return bool(part.flat[0] >= limit)
+    return bilinear(part.astype(np.float32), rows - top, columns - left) >= limit
 
 
 def bilinear(

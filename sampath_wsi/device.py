@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import logging
 import os
@@ -22,8 +21,6 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _POLL_S = 2.0
-# Numbers of the options in glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @contextmanager
@@ -124,23 +121,6 @@ def choose_precision(request: str, device: torch.device) -> Precision:
     if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
         log.info("this CPU is faster with --precision bf16, which changes a few labels in 1,000 along borders")
     return "fp32"
-
-
-def keep_freed_memory() -> bool:
-    """Let this process keep memory that it has freed for its next allocations (glibc; elsewhere nothing happens).
-
-    glibc hands every block of some megabytes back to the system at once and asks for it anew, page by page, a thousand
-    times an image: `benchmarks/forward.py` shows what that costs on a CPU.
-
-    Returns
-    -------
-    Whether it took effect.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return False
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
 
 
 def describe_machine(device: torch.device, devices: int, threads: int | None) -> str:

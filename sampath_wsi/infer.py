@@ -2,17 +2,15 @@
 
 Layout: ``probability (tile, class, y, x)`` uint8 (p = v / 255; the bytes of a pixel sum to 255) at the decoder's own
 resolution, one chunk a tile and one shard a batch; ``iou (tile, class)`` float32, the model's own estimate;
-``tissue (y, x)`` copied from the tile store. Loading, computing and writing run at the same time.
+``tissue (y, x)`` copied from the tile store; the attributes of the group ``run`` tell how the run went that finished
+the store. Loading, computing and writing run at the same time.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,18 +20,20 @@ from numpy.typing import NDArray
 
 from sampath_wsi.errors import ModelError
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.pipeline import LoadAhead, WriteBehind
 from sampath_wsi.progress import Progress
 from sampath_wsi.store import GrowingStore, Provenance, is_finished, open_store, read_array
 
-log = logging.getLogger(__name__)
-
-_AHEAD = 2
+RUN_GROUP = "run"
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 class PredictorLike(Protocol):
-    """What stage 2 needs of a model: see :class:`sampath_wsi.predictor.Predictor`."""
+    """What stage 2 needs of a model: see :class:`sampath_wsi.predictor.Predictor`.
+
+    The tiles lie in a buffer that is filled anew after the call.
+    """
 
     def __call__(self, rgb: NDArray[np.uint8]) -> Batch: ...
 
@@ -52,12 +52,23 @@ class ModelFrame:
 
 @dataclass(frozen=True)
 class InferResult:
-    """What stage 2 did. ``busy`` is the share of the wall time during which the device computed."""
+    """What stage 2 did.
+
+    Parameters
+    ----------
+    tiles, computed
+        All tiles of the slide, and those that this run computed.
+    seconds
+        From the first batch asked of the loader to the last one written; the model's loading is not counted.
+    busy
+        Share of the time, from the first batch asked of the loader to the last result handed to the writer, during
+        which the device computed; None if there was nothing to compute.
+    """
 
     tiles: int
     computed: int
     seconds: float
-    busy: float
+    busy: float | None
     reused: bool
 
 
@@ -101,69 +112,60 @@ def infer(
     provenance = Provenance("probabilities", made_by.slide, grid, options, inputs)
     count = len(grid.tiles)
     if is_finished(out, provenance):
-        return InferResult(count, 0, 0.0, 0.0, True)
+        return InferResult(count, 0, 0.0, None, True)
     store = GrowingStore.begin(out, provenance)
     probability, iou = _arrays(store, grid, len(frame.classes), batch)
     _copy_tissue(tiles, store)
-    todo = [first for first in range(0, count, batch) if first not in store.done]
-    computed = sum(min(batch, count - first) for first in todo)
 
     def write(first: int, result: Batch) -> None:
         probability[first : first + len(result[0])] = result[0]
         iou[first : first + len(result[1])] = result[1]
         store.mark_done(first)
 
-    begun, busy_s = time.monotonic(), 0.0
+    todo = [first for first in range(0, count, batch) if first not in store.done]
+    result = InferResult(count, sum(min(batch, count - first) for first in todo), 0.0, None, False)
     if todo:
-        predict = load_predictor()
-        begun, done = time.monotonic(), count - computed
-        for size, seconds in _pipeline(_loaded_ahead(read_array(tiles, "rgb"), todo, batch), predict, write):
-            done, busy_s = done + size, busy_s + seconds
-            if progress is not None:
-                progress(done, count)
+        seconds, busy = _compute(read_array(tiles, "rgb"), todo, batch, load_predictor, write, progress)
+        result = replace(result, seconds=seconds, busy=busy)
+    _record_run(store, result)
     store.finish()
-    seconds = time.monotonic() - begun
-    return InferResult(count, computed, seconds, busy_s / seconds if todo else 0.0, False)
+    return result
 
 
-def _pipeline(
-    batches: Iterable[tuple[int, NDArray[np.uint8]]], predict: PredictorLike, write: Callable[[int, Batch], None]
-) -> Iterator[tuple[int, float]]:
-    """Predict batch after batch while a thread writes the ones before.
+def _compute(
+    rgb: zarr.Array[Any],
+    todo: list[int],
+    batch: int,
+    load_predictor: Callable[[], PredictorLike],
+    write: Callable[[int, Batch], None],
+    progress: Progress | None,
+) -> tuple[float, float]:
+    """Predict batch after batch, loaded ahead and written behind; see :class:`InferResult` for what is returned."""
+    count, busy_s = rgb.shape[0], 0.0
+    done = count - sum(min(batch, count - first) for first in todo)
+    # The first batches are loaded while the model is.
+    with LoadAhead(rgb, todo, batch) as loader:
+        predict = load_predictor()
+        begun = time.monotonic()
+        with WriteBehind(write) as writer:
+            for first, pixels in loader:
+                start = time.monotonic()
+                result = predict(pixels)
+                busy_s += time.monotonic() - start
+                writer.put(first, result)
+                done += len(pixels)
+                if progress is not None:
+                    progress(done, count)
+            computing_s = time.monotonic() - begun
+    return time.monotonic() - begun, busy_s / computing_s
 
-    Yields
-    ------
-    The size of each batch and the seconds that the device took for it.
-    """
-    with ThreadPoolExecutor(1) as writer:
-        writing: deque[Future[None]] = deque()
-        for first, rgb in batches:
-            start = time.monotonic()
-            result = predict(rgb)
-            seconds = time.monotonic() - start
-            writing.append(writer.submit(write, first, result))
-            while len(writing) > _AHEAD:
-                writing.popleft().result()
-            yield len(rgb), seconds
-        for job in writing:
-            job.result()
 
-
-def _loaded_ahead(rgb: zarr.Array[Any], todo: list[int], batch: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield batches in order while a thread loads the next ones."""
-
-    def load(first: int) -> NDArray[np.uint8]:
-        return np.asarray(rgb[first : first + batch])
-
-    with ThreadPoolExecutor(1) as loader:
-        loading: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
-        for first in todo:
-            loading.append((first, loader.submit(load, first)))
-            if len(loading) > _AHEAD:
-                position, job = loading.popleft()
-                yield position, job.result()
-        for position, job in loading:
-            yield position, job.result()
+def _record_run(store: GrowingStore, result: InferResult) -> None:
+    """Keep how the run went that finished the store: in a group of its own, since it differs between equal stores."""
+    facts: dict[str, float] = {"tiles": result.tiles, "computed": result.computed}
+    if result.busy is not None:
+        facts |= {"seconds": round(result.seconds, 3), "device_busy": round(result.busy, 4)}
+    store.group.create_group(RUN_GROUP, attributes=facts, overwrite=True)
 
 
 def _arrays(store: GrowingStore, grid: TileGrid, classes: int, batch: int) -> tuple[zarr.Array[Any], zarr.Array[Any]]:

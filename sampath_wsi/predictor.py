@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sampath_wsi.device import Precision, keep_freed_memory
+from sampath_wsi.device import Precision
 from sampath_wsi.errors import ModelError
+from sampath_wsi.memory import keep_freed_memory
 from sampath_wsi.probability import to_bytes
 
 if TYPE_CHECKING:

@@ -92,7 +92,8 @@ def overlay(info: SlideInfo, segmentation_path: Path, out: Path) -> None:
         title=made_by.slide["id"],
     )
     with written_aside(out) as aside:
-        picture.save(aside, format="PNG", optimize=True)
+        # Searching for the smallest file took longer than all the rest of the report, for a few per cent.
+        picture.save(aside, format="PNG")
 
 
 @dataclass(frozen=True)

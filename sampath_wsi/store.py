@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike
+from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from sampath_wsi.errors import StoreError
@@ -27,6 +28,7 @@ from sampath_wsi.geometry import TileGrid
 FORMAT_VERSION = 1
 _KEY = "sampath_wsi"
 _JOURNAL = "done.journal"
+DEFAULT_CODEC = ZstdCodec(level=1)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Provenance:
     kind
         ``tiles``, ``probabilities`` or ``segmentation``.
     slide
-        Identifier, name and fingerprint of the slide, as :meth:`sampath_wsi.slide.Slide.describe` gives them.
+        Identifier, name and fingerprint of the slide, as :meth:`sampath_wsi.slide.SlideInfo.describe` gives them.
     grid
         Where the tiles lie.
     options
@@ -111,14 +113,25 @@ class GrowingStore:
         shards: tuple[int, ...],
         dimension_names: tuple[str, ...],
         attributes: dict[str, Any] | None = None,
+        codec: BytesBytesCodec | None = DEFAULT_CODEC,
+        skip_empty: bool = True,
     ) -> zarr.Array[Any]:
-        """Create an array, or open it if an earlier run created it; chunks of zeros are not written."""
+        """Create an array (see :func:`create_array`), or open it if an earlier run created it."""
         if name in self.group:
             existing = self.group[name]
             assert isinstance(existing, zarr.Array)
             return existing
         return create_array(
-            self.group, name, shape, dtype, chunks, shards, dimension_names=dimension_names, attributes=attributes
+            self.group,
+            name,
+            shape,
+            dtype,
+            chunks,
+            shards,
+            dimension_names=dimension_names,
+            attributes=attributes,
+            codec=codec,
+            skip_empty=skip_empty,
         )
 
     def mark_done(self, unit: int) -> None:
@@ -147,19 +160,24 @@ def create_array(
     *,
     dimension_names: tuple[str, ...],
     attributes: dict[str, Any] | None = None,
+    codec: BytesBytesCodec | None = DEFAULT_CODEC,
+    skip_empty: bool = True,
 ) -> zarr.Array[Any]:
-    """A sharded Zarr v3 array with zstd and a CRC-32C on every chunk."""
+    """A sharded Zarr v3 array, compressed by ``codec`` (None: not at all), with a CRC-32C on every chunk.
+
+    ``skip_empty`` leaves out chunks of zeros, at the price of a look at every byte that is written.
+    """
     return group.create_array(
         name,
         shape=shape,
         dtype=np.dtype(dtype),
         chunks=chunks,
         shards=shards,
-        compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        compressors=[*([] if codec is None else [codec]), Crc32cCodec()],
         fill_value=0,
         dimension_names=dimension_names,
         attributes=attributes,
-        config={"write_empty_chunks": False},
+        config={"write_empty_chunks": not skip_empty},
     )
 
 

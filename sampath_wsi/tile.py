@@ -7,16 +7,19 @@ tissue mask (128 or more is tissue), with its scale in the attribute ``px_level0
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
 
 import numpy as np
-import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
 
 from sampath_wsi.files import sha256
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.memory import return_freed_memory
 from sampath_wsi.progress import Progress
 from sampath_wsi.slide import SlideInfo, SlideReader
 from sampath_wsi.store import GrowingStore, Provenance, is_finished
@@ -25,6 +28,10 @@ from sampath_wsi.tissue import TissueMask, TissueOptions, find_tissue
 log = logging.getLogger(__name__)
 
 _TILES_A_SHARD = 8
+# Slides up to this width are read row by row; two rows then share some 100 MB of native tiles at most.
+_STRIPE_LEVEL0_PX = 30_000
+# The store is read once and removed: speed counts for more than size (benchmarks/tiling.py compares codecs).
+_CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1)
 # Resolutions coarser than this many times the model's are still tiled, with a warning: what a network trained on
 # nuclei says about a thumbnail is not worth much.
 _UPSAMPLING_WARNED = 1.5
@@ -75,14 +82,13 @@ def tile_slide(
     mask_path, region_path
         See :func:`sampath_wsi.tissue.find_tissue`.
     threads
-        Readers, each with a handle of its own and one shard in memory.
+        Readers, each with one shard in memory; they share what they decode.
 
     Raises
     ------
     SlideError, AnnotationError, ConfigError
         See :mod:`sampath_wsi.errors`; what was written stays aside for the next run.
     """
-    reader = SlideReader(info)
     everything = TileGrid.plan(
         slide_size_level0_px=info.size_level0_px,
         mpp=info.mpp,
@@ -93,7 +99,10 @@ def tile_slide(
         overlap_model_px=options.overlap_model_px,
         output_stride=options.output_stride,
     )
-    mask = find_tissue(reader, everything, options.tissue, mask_path=mask_path, region_path=region_path)
+    with SlideReader(info) as reader:
+        mask = find_tissue(
+            reader, everything, options.tissue, mask_path=mask_path, region_path=region_path, threads=threads
+        )
     grid = everything.keep(mask.tiles(everything, options.min_tissue))
     inputs = {
         name: sha256(path) for name, path in (("tissue_mask", mask_path), ("region", region_path)) if path is not None
@@ -104,7 +113,8 @@ def tile_slide(
         return replace(result, reused=True)
     store = GrowingStore.begin(out, provenance)
     _write_mask(store, mask)
-    _write_tiles(store, reader, grid, threads, progress)
+    with SlideReader(info) as reader:
+        _write_tiles(store, reader, grid, threads, progress)
     store.finish()
     return result
 
@@ -122,12 +132,27 @@ def _write_tiles(
         chunks=(1, size, size, 3),
         shards=(shard, size, size, 3),
         dimension_names=("tile", "y", "x", "channel"),
+        codec=_CODEC,
+        skip_empty=False,
     )
-    missing = [first for first in range(0, len(grid.tiles), shard) if first not in store.done]
+    missing = _in_stripes(grid, (first for first in range(0, len(grid.tiles), shard) if first not in store.done))
+    for first in missing:
+        boxes = [grid.tile_box_level0_px(tile) for tile in grid.tiles[first : first + shard]]
+        reader.expect(boxes, (size, size))
+
+    # Each thread reads into a block of its own, which is used again.
+    blocks: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()
+    for _ in range(threads):
+        blocks.put(np.empty((shard, size, size, 3), np.uint8))
 
     def write_shard(first: int) -> int:
         tiles = grid.tiles[first : first + shard]
-        _read_into(rgb, first, reader, grid, tiles)
+        block = blocks.get()
+        try:
+            _read_tiles(reader, grid, tiles, block)
+            rgb[first : first + len(tiles)] = block[: len(tiles)]
+        finally:
+            blocks.put(block)
         return first
 
     done = len(grid.tiles) - sum(min(shard, len(grid.tiles) - first) for first in missing)
@@ -137,6 +162,7 @@ def _write_tiles(
             for job in as_completed(jobs):
                 first = job.result()
                 store.mark_done(first)
+                return_freed_memory()
                 done += min(shard, len(grid.tiles) - first)
                 if progress is not None:
                     progress(done, len(grid.tiles))
@@ -145,14 +171,27 @@ def _write_tiles(
             raise
 
 
-def _read_into(rgb: zarr.Array[Any], first: int, reader: SlideReader, grid: TileGrid, tiles: tuple[int, ...]) -> None:
+def _in_stripes(grid: TileGrid, shards: Iterable[int]) -> list[int]:
+    """Shards in the order in which they are written: row by row down one stripe of the grid, then the next stripe.
+
+    So what two rows share, which the reader keeps from the upper one for the lower one, does not grow with the width
+    of the slide.
+    """
+    columns = max(1, round(_STRIPE_LEVEL0_PX / (grid.step_model_px * grid.level0_px_per_model_px[0])))
+
+    def place(first: int) -> tuple[int, int]:
+        _, column = grid.row_column(grid.tiles[first])
+        return column // columns, first
+
+    return sorted(shards, key=place)
+
+
+def _read_tiles(reader: SlideReader, grid: TileGrid, tiles: tuple[int, ...], block: NDArray[np.uint8]) -> None:
     size = grid.tile_model_px
-    block = np.empty((len(tiles), size, size, 3), np.uint8)
-    for k, tile in enumerate(tiles):
+    for tile, out in zip(tiles, block, strict=False):
         row, column = grid.row_column(tile)
         what = f"tile {tile} (row {row}, column {column})"
-        block[k] = reader.read(grid.tile_box_level0_px(tile), (size, size), what=what)
-    rgb[first : first + len(tiles)] = block
+        reader.read(grid.tile_box_level0_px(tile), (size, size), what=what, out=out)
 
 
 def _write_mask(store: GrowingStore, mask: TissueMask) -> None:

@@ -67,8 +67,9 @@ def find_tissue(
     *,
     mask_path: Path | None = None,
     region_path: Path | None = None,
+    threads: int = 1,
 ) -> TissueMask:
-    """Find the tissue in the region of a grid, reading the slide in bounded pieces.
+    """Find the tissue in the region of a grid, reading the slide in bounded pieces, ``threads`` of them at once.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def find_tissue(
             shape[1] * px_level0_px[0],
             shape[0] * px_level0_px[1],
         )
-        values = soft_mask(reader.overview(region, (shape[1], shape[0])), options)
+        values = soft_mask(reader.overview(region, (shape[1], shape[0]), threads=threads), options)
     else:
         values = np.ones(shape, np.float32)
     if region_path is not None:

@@ -125,7 +125,7 @@ def test_values_that_are_not_numbers_are_an_error(tiny_model: Path, precision: s
 FAULTS = """
 import resource, sys
 import numpy as np
-from sampath_wsi.device import keep_freed_memory
+from sampath_wsi.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 np.ones(2**25, np.uint8)

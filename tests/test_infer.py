@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def run(tiles: Path, out: Path, model: ColourModel | None = None, batch: int = 4
     frame = model_frame(open_store(tiles, "tiles")[1].grid)
     model = model or ColourModel(frame)
     return infer(tiles, out, frame, lambda: model, precision="fp32", batch=batch), model
+
+
+def contents(store: Path) -> dict[Path, bytes]:
+    """Every file of a store but the one that tells how long the run took."""
+    files = {p.relative_to(store): p for p in store.rglob("*") if p.is_file()}
+    del files[Path("run/zarr.json")]
+    return {name: path.read_bytes() for name, path in files.items()}
 
 
 def test_probabilities_of_every_tile(tiles: Path, tmp_path: Path) -> None:
@@ -56,9 +64,44 @@ def test_goes_on_with_the_batch_where_it_stopped(tiles: Path, tmp_path: Path) ->
     result, rest = run(tiles, tmp_path / "p.zarr")
     assert 5 + len(rest.calls) <= len(whole.calls) + 1
     assert result.computed < result.tiles
-    left, right = (tmp_path / name for name in ("whole.zarr", "p.zarr"))
-    contents = [{p.relative_to(d): p.read_bytes() for p in d.rglob("*") if p.is_file()} for d in (left, right)]
-    assert contents[0] == contents[1]
+    assert contents(tmp_path / "p.zarr") == contents(tmp_path / "whole.zarr")
+    facts = open_store(tmp_path / "p.zarr", "probabilities")[0]["run"].attrs
+    assert (facts["tiles"], facts["computed"]) == (result.tiles, result.computed)
+    assert facts["device_busy"] == pytest.approx(result.busy, abs=1e-4)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("device"), KeyboardInterrupt()])
+def test_what_was_computed_before_a_failure_is_written(tiles: Path, tmp_path: Path, error: BaseException) -> None:
+    class Failing(ColourModel):
+        def __call__(self, rgb):  # type: ignore[no-untyped-def]
+            if len(self.calls) == 3:
+                raise error
+            return super().__call__(rgb)
+
+    frame = model_frame(open_store(tiles, "tiles")[1].grid)
+    with pytest.raises(type(error)):
+        run(tiles, tmp_path / "p.zarr", Failing(frame))
+    assert (tmp_path / ".p.zarr.partial" / "done.journal").read_text().split() == ["0", "4", "8"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("loader", "writer"))]
+
+
+def test_failures_to_load_and_to_write_come_out_as_they_are(tiles: Path, tmp_path: Path) -> None:
+    shard = max((tiles / "rgb" / "c").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:100] + bytes(200) + whole[300:])
+    with pytest.raises(ValueError, match="checksum"):
+        run(tiles, tmp_path / "p.zarr")
+    shard.write_bytes(whole)
+
+    class Clumsy(ColourModel):
+        def __call__(self, rgb):  # type: ignore[no-untyped-def]
+            probability, iou = super().__call__(rgb)
+            return probability[:, :, :-1], iou
+
+    with pytest.raises(ValueError, match="shape"):
+        run(tiles, tmp_path / "p.zarr", Clumsy(model_frame(open_store(tiles, "tiles")[1].grid)))
+    result, _ = run(tiles, tmp_path / "p.zarr")
+    assert result.computed == result.tiles
 
 
 def test_a_finished_store_is_reused_and_loads_no_model(tiles: Path, tmp_path: Path) -> None:

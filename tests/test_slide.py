@@ -6,10 +6,10 @@ import numpy as np
 import openslide
 import pytest
 
-from sampath_wsi import slide as slides
 from sampath_wsi.errors import SlideError
 from sampath_wsi.geometry import Box
 from sampath_wsi.slide import SlideReader, inspect_slide
+from sampath_wsi.slide import reader as readers
 
 from .helpers import blob_slide, write_slide
 
@@ -60,9 +60,9 @@ def test_the_best_level_at_least_as_fine_as_wanted_is_read(checkered: Path, monk
     reader, levels = SlideReader(inspect_slide(checkered)), []
     original = SlideReader._read_level
 
-    def spy(self: SlideReader, corner, level, size, what):  # type: ignore[no-untyped-def]
+    def spy(self: SlideReader, level, plan, what):  # type: ignore[no-untyped-def]
         levels.append(level)
-        return original(self, corner, level, size, what)
+        return original(self, level, plan, what)
 
     monkeypatch.setattr(SlideReader, "_read_level", spy)
     for wanted in (0.7, 1, 1.9, 2, 3.9, 4, 9):
@@ -81,7 +81,7 @@ def test_outside_the_slide_is_background(tmp_path: Path) -> None:
 def test_an_overview_in_pieces_equals_one_read(checkered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = SlideReader(inspect_slide(checkered))
     whole = reader.overview(Box(0, 0, 640, 512), (160, 128))
-    monkeypatch.setattr(slides, "_OVERVIEW_READ_PX", 32)
+    monkeypatch.setattr(readers, "_OVERVIEW_READ_PX", 32)
     assert (reader.overview(Box(0, 0, 640, 512), (160, 128)) == whole).all()
 
 
@@ -109,7 +109,7 @@ def test_fingerprint_changes_with_one_byte(tmp_path: Path) -> None:
 def test_a_poisoned_handle_is_opened_anew_once(checkered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = SlideReader(inspect_slide(checkered))
     opened, failures = [], iter([True, False])
-    original_open, original_read = slides._open, openslide.OpenSlide.read_region
+    original_open, original_read = readers.open_slide, openslide.OpenSlide.read_region
 
     def counting_open(path: Path) -> openslide.OpenSlide:
         opened.append(path)
@@ -120,7 +120,7 @@ def test_a_poisoned_handle_is_opened_anew_once(checkered: Path, monkeypatch: pyt
             raise openslide.OpenSlideError("Bogus marker length")
         return original_read(self, *args)
 
-    monkeypatch.setattr(slides, "_open", counting_open)
+    monkeypatch.setattr(readers, "open_slide", counting_open)
     monkeypatch.setattr(openslide.OpenSlide, "read_region", failing_once)
     reader.read(Box(0, 0, 64, 64), (64, 64))
     assert len(opened) == 2

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sampath_wsi import stitch as stitching
+from sampath_wsi import pyramid
 from sampath_wsi.blend import bilinear, blend, blending_ramp
 from sampath_wsi.errors import StoreError
 from sampath_wsi.geometry import TileGrid
@@ -91,8 +91,8 @@ def test_independent_of_tile_order_and_chunk_size(tmp_path: Path, monkeypatch: p
     probability = random_probability(rng, len(grid.tiles), 3, grid.tile_map_px)
     path = write_probabilities(tmp_path / "probabilities.zarr", grid, probability)
     whole, labels = stitched(path)
-    monkeypatch.setattr(stitching, "_CHUNK_MAP_PX", 48)
-    monkeypatch.setattr(stitching, "_SHARD_MAP_PX", 96)
+    monkeypatch.setattr(pyramid, "_CHUNK_MAP_PX", 48)
+    monkeypatch.setattr(pyramid, "BLOCK_MAP_PX", 96)
     out = tmp_path / "small.ome.zarr"
     stitch(path, out, threads=3)
     group, _ = open_store(out, "segmentation")

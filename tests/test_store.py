@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from zarr.codecs import BloscCodec
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.store import GrowingStore, Provenance, is_finished, open_store, read_array
@@ -99,6 +100,34 @@ def test_arrays_are_sharded_zarr_v3_with_checksums(tmp_path: Path) -> None:
     shard.write_bytes(content)
     with pytest.raises(ValueError, match="checksum"):
         array[0]
+
+
+@pytest.mark.parametrize("codec", [None, BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1)])
+def test_every_codec_keeps_the_checksum_and_zeros_are_stored_on_request(
+    tmp_path: Path, codec: BloscCodec | None
+) -> None:
+    store = GrowingStore.begin(tmp_path / "tiles.zarr", provenance())
+    array = store.array(
+        "a",
+        shape=(2, 64),
+        dtype=np.uint8,
+        chunks=(1, 64),
+        shards=(1, 64),
+        dimension_names=("x", "y"),
+        codec=codec,
+        skip_empty=False,
+    )
+    array[1] = np.arange(64, dtype=np.uint8)
+    array[0] = 0
+    assert not array[0].any()
+    assert (array[1] == np.arange(64)).all()
+    shards = sorted(path for path in (tmp_path / ".tiles.zarr.partial" / "a" / "c").rglob("*") if path.is_file())
+    assert len(shards) == 2
+    content = bytearray(shards[1].read_bytes())
+    content[len(content) // 3] ^= 1
+    shards[1].write_bytes(content)
+    with pytest.raises(ValueError, match="checksum"):
+        array[1]
 
 
 def test_a_missing_array_is_named(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sampath_wsi import tile as tiling
 from sampath_wsi.errors import AnnotationError, SlideError
 from sampath_wsi.slide import SlideReader, inspect_slide
 from sampath_wsi.store import open_store, read_array
 from sampath_wsi.tile import TileOptions, tile_slide
 from sampath_wsi.tissue import TissueOptions, soft_mask
 
-from .helpers import blob_slide, write_slide
+from .helpers import blob_slide, make_grid, write_slide
 
 OPTIONS = TileOptions(mpp_model=0.5, tile_model_px=64, overlap_model_px=16, output_stride=4)
 SMALL = TissueOptions(mpp=4.0, min_area_um2=500, min_hole_um2=500)
@@ -59,11 +60,11 @@ def test_a_second_run_does_nothing_and_an_interrupted_one_goes_on(
     again = tmp_path / "again.zarr"
     original, reads = SlideReader.read, []
 
-    def failing(self, box, size, *, what="a region"):  # type: ignore[no-untyped-def]
+    def failing(self, box, size, *, what="a region", out=None):  # type: ignore[no-untyped-def]
         reads.append(what)
         if len(reads) == 40:
             raise SlideError("interrupted")
-        return original(self, box, size, what=what)
+        return original(self, box, size, what=what, out=out)
 
     monkeypatch.setattr(SlideReader, "read", failing)
     with pytest.raises(SlideError, match="interrupted"):
@@ -85,6 +86,18 @@ def test_threads_do_not_change_the_store(tmp_path: Path) -> None:
         tiled(path, out, threads=threads)
         contents.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()})
     assert contents[0] == contents[1]
+
+
+def test_wide_slides_are_written_stripe_by_stripe(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = make_grid(size=(2000, 400), mpp=(0.5, 0.5))
+    assert (grid.rows, grid.columns) == (8, 42)
+    monkeypatch.setattr(tiling, "_STRIPE_LEVEL0_PX", 20 * 48)
+    order = tiling._in_stripes(grid, range(0, len(grid.tiles), 4))
+    assert sorted(order) == list(range(0, len(grid.tiles), 4))
+    stripes = [grid.row_column(first)[1] // 20 for first in order]
+    assert stripes == sorted(stripes)
+    assert set(stripes) == {0, 1, 2}
+    assert all(a < b for a, b, s, t in zip(order, order[1:], stripes, stripes[1:], strict=False) if s == t)
 
 
 def test_a_blank_slide_is_an_outcome(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -84,6 +85,9 @@ def stage_run(stage: str, subject: str, record: Path | None) -> Iterator[StageRu
         platform.python_version(),
         platform.node(),
     )
+    if record is not None:
+        # A scheduler's SIGTERM ends a stage as Ctrl-C does, so that its threads stop in order and the record tells.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = StageRun(stage)
     begun = time.monotonic()
     _write(record, {"stage": stage, "status": "running"})
@@ -104,6 +108,8 @@ def stage_run(stage: str, subject: str, record: Path | None) -> Iterator[StageRu
 def _reason(error: BaseException) -> str:
     if isinstance(error, SampathError):
         return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

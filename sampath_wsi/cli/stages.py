@@ -146,9 +146,9 @@ def infer(
             computed=result.computed,
             device=_device_name(chosen),
             precision=how,
-            device_busy=round(result.busy, 4),
+            device_busy=None if result.busy is None else round(result.busy, 4),
         )
-        if result.computed:
+        if result.busy is not None:
             rate = result.computed / result.seconds
             log.info("infer: %.3g tiles/s, device busy %.0f %% of the time", rate, 100 * result.busy)
 

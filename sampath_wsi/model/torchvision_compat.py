@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import torch
+
+from sampath_wsi.model.shapes import compiler_left_out
 
 _NMS_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
@@ -90,31 +88,7 @@ def _declare_missing_operators() -> torch.library.Library | None:
     return library
 
 
-@contextmanager
-def _compiler_left_out() -> Iterator[None]:
-    """A stand-in takes the place of ``torch._dynamo`` in imports: what torchvision and timm ask of it meanwhile."""
-
-    def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:
-        return fn
-
-    def is_compile_supported(device_type: str) -> bool:
-        from torch._dynamo.utils import is_compile_supported as real
-
-        return bool(real(device_type))
-
-    package, utils = ModuleType("torch._dynamo"), ModuleType("torch._dynamo.utils")
-    package.__dict__.update(disable=disable, utils=utils)
-    utils.__dict__.update(is_compile_supported=is_compile_supported)
-    stand_ins = {} if package.__name__ in sys.modules else {each.__name__: each for each in (package, utils)}
-    sys.modules.update(stand_ins)
-    try:
-        yield
-    finally:
-        for name in stand_ins:
-            del sys.modules[name]
-
-
-with _compiler_left_out():
+with compiler_left_out():
     _library = _declare_missing_operators()
     import timm.models  # noqa: F401
 DECLARED = _library is not None

@@ -30,13 +30,23 @@ def rounded_for_qupath(polygons: NDArray[np.object_]) -> list[Polygon | MultiPol
     A Polygon where one part is left, a MultiPolygon for two or more, None where nothing is.
     """
     rounded = shapely.transform(polygons, _round)
-    usable = shapely.is_valid(rounded) & (_least_part_area(rounded) >= _LEAST_AREA_PX2)
+    usable = _least_part_area(rounded) >= _LEAST_AREA_PX2
+    moved = _has_moved(polygons, rounded)
+    usable[moved] &= shapely.is_valid(rounded[moved])
     return [_canonical(rounded[k] if good else _repaired(polygons[k])) for k, good in enumerate(usable.tolist())]
 
 
 def _round(xy: NDArray[np.float64]) -> NDArray[np.float64]:
     # Adding zero turns -0.0 into 0.0.
     return np.round(xy, DECIMALS) + 0.0
+
+
+def _has_moved(before: NDArray[np.object_], after: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Whether rounding moved any coordinate: a valid polygon that stays as it is needs no second look."""
+    old, owner = shapely.get_coordinates(before, return_index=True)
+    moved = np.zeros(len(before), dtype=np.bool_)
+    moved[owner[(old != shapely.get_coordinates(after)).any(axis=1)]] = True
+    return moved
 
 
 def _least_part_area(geometries: NDArray[np.object_]) -> NDArray[np.float64]:

@@ -21,6 +21,10 @@ from sampath_wsi.errors import ConfigError
 ObjectType = Literal["annotation", "detection"]
 # The names that every version of QuPath reads; it does not recognise a bare ".gz".
 SUFFIXES = (".geojson", ".json", ".geojson.gz")
+_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+# Three times as fast as zlib's usual 6, for 4 to 7 % more bytes.
+_GZIP_LEVEL = 4
+_BUFFER_BYTES = 2**20
 
 
 def encode_object(
@@ -55,7 +59,7 @@ def encode_object(
         "name": name,
         "measurements": dict(measurements),
     }
-    encoded = json.dumps(properties, allow_nan=False, separators=(",", ":"))
+    encoded = _JSON.encode(properties)
     text = f'{{"type":"Feature","id":"{uuid}","geometry":{shapely.to_geojson(geometry)},"properties":{encoded}}}'
     return text.encode("ascii")
 
@@ -91,7 +95,8 @@ class ObjectWriter:
         self._stream = self._file
         if self.path.suffix == ".gz":
             # Neither name nor time in the header, so that the bytes depend on the features alone.
-            self._stream = gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=self._file, mtime=0)  # type: ignore[assignment]
+            packed = gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=self._file, mtime=0)
+            self._stream = io.BufferedWriter(packed, _BUFFER_BYTES)
         self._put(b'{"type":"FeatureCollection","features":[')
         return self
 

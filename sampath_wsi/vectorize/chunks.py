@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sampath_wsi.errors import StoreError
+from sampath_wsi.shards import Shards
 from sampath_wsi.store import open_store, read_array
 
 
@@ -81,17 +82,17 @@ class StoreMap:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._arrays: tuple[Any, Any] | None = None
+        self._arrays: tuple[Shards, Shards] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_arrays": None}
 
     @property
-    def arrays(self) -> tuple[Any, Any]:
+    def arrays(self) -> tuple[Shards, Shards]:
         """The label map ``(y, x)`` and the probabilities ``(class, y, x)`` at level 0."""
         if self._arrays is None:
             group, _ = open_store(self.path, "segmentation")
-            self._arrays = read_array(group, "labels/classes/0"), read_array(group, "0")
+            self._arrays = Shards(read_array(group, "labels/classes/0")), Shards(read_array(group, "0"))
         return self._arrays
 
     @property
@@ -104,15 +105,16 @@ class StoreMap:
         return _unit(self.arrays[1].dtype)
 
     def labels(self, window: Window) -> NDArray[np.uint8]:
-        return np.ascontiguousarray(self._read(0, window), dtype=np.uint8)
+        return self._read(0, window).astype(np.uint8, copy=False)
 
     def probability(self, window: Window) -> NDArray[Any] | None:
-        return np.ascontiguousarray(self._read(1, window))
+        return self._read(1, window)
 
     def _read(self, which: int, window: Window) -> NDArray[Any]:
         rows, columns = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
         try:
-            found: NDArray[Any] = self.arrays[which][..., rows, columns]
+            array = self.arrays[which]
+            found: NDArray[Any] = array.read(*(slice(0, n) for n in array.shape[:-2]), rows, columns)
         except (ValueError, RuntimeError, OSError) as error:
             if isinstance(error, StoreError):
                 raise

@@ -63,6 +63,8 @@ class ChunkOutline:
 def outline_chunk(class_map: ClassMap, task: ChunkTask, tolerance_map_px: float, drawing: Drawing) -> ChunkOutline:
     """Outline, simplify and cut the regions of one chunk."""
     table = task.table
+    if not drawing.makes_objects(table.label).any():
+        return ChunkOutline([], None, [], [], [])
     pieces, region_of_pixel = _pieces(class_map, task)
     region_of_piece = region_of_pixel.ravel()[pieces.first].astype(np.int64)
     row = np.searchsorted(table.region, region_of_piece)
@@ -96,6 +98,10 @@ def _open_area(region_of_piece: Ints, area: Ints, pieces: Ints) -> list[tuple[in
 
 def _pieces(class_map: ClassMap, task: ChunkTask) -> tuple[Regions, NDArray[np.int32]]:
     """The pieces of a chunk after small ones were merged, and the region on the whole map of every pixel."""
+    if len(task.region_of_piece) == 1:
+        # All pixels are alike: there is nothing to read.
+        image = np.full((task.window.height, task.window.width), task.region_of_piece[0], dtype=np.int32)
+        return connected_regions(image), image
     surveyed = connected_regions(class_map.labels(task.window))
     region_of_pixel = task.region_of_piece[surveyed.image]
     if np.array_equal(task.table.rows(task.region_of_piece.astype(np.int64)).label, surveyed.label):
@@ -118,14 +124,21 @@ def _open_parts(
     corner = np.array([window.x, window.y], dtype=np.int32)
     chains: list[Chain] = []
     holes: list[tuple[int, Ring]] = []
+    on_map = rings.xy + corner
+    # Only the ends of chains are ever asked whether they are nodes, and these lie at the ends of seams.
+    ends = seam.copy()
+    ends[rings.following[seam]] = True
+    x, y = rings.xy[ends].astype(np.int64).T
+    is_node = np.zeros(len(seam), dtype=np.bool_)
+    is_node[ends] = crack_count(padded, x, y) > 2
+    is_cut = np.logical_or.reduceat(seam, rings.begin[:-1])
     for k in np.flatnonzero(wanted).tolist():
         part = slice(rings.begin[k], rings.begin[k + 1])
-        xy, region = rings.xy[part], int(rings.region[k])
-        if seam[part].any():
-            is_node = crack_count(padded, xy[:, 0].astype(np.int64), xy[:, 1].astype(np.int64)) > 2
-            chains.extend(cut(xy + corner, seam[part], is_node, region))
+        region = int(rings.region[k])
+        if is_cut[k]:
+            chains.extend(cut(on_map[part], seam[part], is_node[part], region))
         else:
-            holes.append((region, xy + corner))
+            holes.append((region, on_map[part]))
     return chains, holes
 
 

@@ -8,12 +8,25 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 from sampath_wsi.errors import SampathError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+def _context() -> BaseContext:
+    """How processes start: forking this one, in which other libraries run threads, could leave a lock closed for ever.
+
+    So they are forked from one that has done nothing but load what they need, once for all.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sampath_wsi.vectorize.outline", "sampath_wsi.vectorize.survey"])
+    return context
 
 
 class Workers:
@@ -33,9 +46,7 @@ class Workers:
 
     def __enter__(self) -> Workers:
         if self.count > 1:
-            # Forking a process in which other libraries run threads can leave a lock closed for ever.
-            context = multiprocessing.get_context("spawn")
-            self._pool = self._stack.enter_context(ProcessPoolExecutor(self.count, mp_context=context))
+            self._pool = self._stack.enter_context(ProcessPoolExecutor(self.count, mp_context=_context()))
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -19,6 +19,8 @@ from itertools import pairwise
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components, depth_first_order
 
 from sampath_wsi.vectorize.regions import Ints
 
@@ -140,20 +142,24 @@ def _directed_cracks(padded: NDArray[np.int32]) -> tuple[Ints, Ints, Ints, Ints]
 
 def _cycles(following: NDArray[np.int32]) -> tuple[Ints, Ints]:
     """The cycles of a permutation, one after the other, and where each begins (with the total at the end)."""
-    after = following.tolist()
-    seen = bytearray(len(after))
-    order: list[int] = []
-    begin: list[int] = []
-    for start in range(len(after)):
-        if seen[start]:
-            continue
-        begin.append(len(order))
-        at = start
-        while not seen[at]:
-            seen[at] = 1
-            order.append(at)
-            at = after[at]
-    return np.array(order, dtype=np.int64), np.array([*begin, len(order)], dtype=np.int64)
+    n = len(following)
+    count, cycle = connected_components(_one_edge_each(following), directed=True, connection="strong")
+    start = np.empty(count, dtype=np.int64)
+    start[cycle] = np.arange(n)  # any member
+    before = np.empty(n, dtype=np.int64)
+    before[following] = np.arange(n)
+    # One path through all cycles: where a cycle would close, the next one begins.
+    path = following.copy()
+    path[before[start]] = np.roll(start, -1)
+    order = depth_first_order(_one_edge_each(path), int(start[0]), directed=True, return_predecessors=False)
+    begin = np.concatenate([[0], np.cumsum(np.bincount(cycle, minlength=count))])
+    return order.astype(np.int64), begin
+
+
+def _one_edge_each(following: NDArray[np.int32]) -> csr_array:
+    """The graph in which every node has the one successor that ``following`` names."""
+    n = len(following)
+    return csr_array((np.ones(n), following, np.arange(n + 1, dtype=np.int32)), shape=(n, n))
 
 
 def canonical(rings: Rings) -> Rings:

@@ -64,6 +64,8 @@ def group(n: int, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int32]:
 def connected_regions(labels: NDArray[Any]) -> Regions:
     """Find the 4-connected regions of a non-empty ``(height, width)`` label map."""
     height, width = labels.shape
+    if (labels == labels[0, 0]).all():
+        return _one_region(labels)
     starts = np.empty((height, width), dtype=np.bool_)
     starts[:, 0] = True
     np.not_equal(labels[:, 1:], labels[:, :-1], out=starts[:, 1:])
@@ -86,6 +88,18 @@ def connected_regions(labels: NDArray[Any]) -> Regions:
         label=labels.ravel()[first],
         first=first,
         area=np.bincount(run_region, weights=run_length, minlength=n).astype(np.int64),
+    )
+
+
+def _one_region(labels: NDArray[Any]) -> Regions:
+    zero = np.zeros(1, dtype=np.int64)
+    return Regions(
+        image=np.zeros(labels.shape, dtype=np.int32),
+        run_start=zero,
+        run_region=zero.astype(np.int32),
+        label=labels[0, :1].copy(),
+        first=zero,
+        area=np.array([labels.size]),
     )
 
 

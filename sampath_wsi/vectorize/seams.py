@@ -99,8 +99,9 @@ def cut(ring: Ring, seam: NDArray[np.bool_], is_node: NDArray[np.bool_], region:
         is a seam, and whether three or more borders meet there.
     """
     # Turned so that the last edge is a seam: then every chain lies in one stretch of the array.
-    shift = int(np.flatnonzero(seam)[0]) + 1
-    ring, seam, is_node = np.roll(ring, -shift, axis=0), np.roll(seam, -shift), np.roll(is_node, -shift)
+    turned = np.arange(len(seam)) + int(seam.argmax()) + 1
+    turned[turned >= len(seam)] -= len(seam)
+    ring, seam, is_node = ring[turned], seam[turned], is_node[turned]
     ends = np.flatnonzero(seam)
     return [
         Chain(region, ring[start : end + 1], bool(is_node[start]))

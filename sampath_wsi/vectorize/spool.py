@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,12 +34,10 @@ class Spool:
 
     def __iter__(self) -> Iterator[bytes]:
         """The features, ascending by their order."""
-        if not self._order:
-            return
         self._file.flush()
-        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            for k in np.argsort(np.array(self._order), kind="stable").tolist():
-                yield data[self._begin[k] : self._begin[k + 1]]
+        # Read piece by piece: pages of a mapped file would count as memory of this process.
+        for k in np.argsort(np.array(self._order), kind="stable").tolist():
+            yield os.pread(self._file.fileno(), self._begin[k + 1] - self._begin[k], self._begin[k])
 
     def __enter__(self) -> Spool:
         return self

@@ -1,5 +1,6 @@
 # What all rules share: the checked configuration, the slides, and how options become arguments.
 
+import builtins
 import re
 import shlex
 import sys
@@ -17,7 +18,7 @@ from sampath_wsi.sheet import read_slides
 
 # Part of the parameters of every stage: a change of what a stage computes makes its results anew.
 STAGE_VERSIONS = {
-    "tile": 1,
+    "tile": 2,
     "infer": 1,
     "stitch": 1,
     "vectorize": 1,
@@ -87,6 +88,25 @@ def existing(column):
         return [path] if path in MADE_HERE or Path(path).is_file() else []
 
     return find
+
+
+def slide_mb(wildcards):
+    """Size in MB of the slide of a job, with the files beside it that belong to it; 0 for other jobs and missing slides.
+
+    Profiles estimate memory and time with it.
+    """
+    row = SLIDES.get(getattr(wildcards, "slide", None))
+    if row is None:
+        return 0
+    path = Path(row.path)
+    # MIRAX keeps the pixels in a folder of the same name, DICOM in the other files of the folder.
+    parts = {".mrxs": path.with_suffix("").glob("*"), ".dcm": path.parent.glob("*.dcm")}
+    files = {path, *parts.get(path.suffix.lower(), ())}
+    return sum(file.stat().st_size for file in files if file.is_file()) // 1_000_000
+
+
+# Snakemake evaluates the expressions of profiles with Python's builtins and a few names of its own, none of ours.
+builtins.slide_mb = slide_mb
 
 
 def record(stage):

@@ -1,0 +1,102 @@
+"""What each step of stitching and vectorizing takes: both in this process, with a stopwatch around the steps."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from sampath_wsi import pyramid, stitch
+from sampath_wsi.qupath import ObjectWriter
+from sampath_wsi.shards import Shards
+from sampath_wsi.vectorize import core, drawing, outline, survey
+from sampath_wsi.vectorize.chunks import StoreMap
+
+STEPS: dict[str, list[tuple[str, Any, str]]] = {
+    "stitch": [
+        ("read", stitch._TileRows, "_read"),
+        ("blend", stitch, "blend"),
+        ("copy and round to bytes", stitch, "_as_stored"),
+        ("argmax", stitch, "argmax_label"),
+        ("tissue", stitch._Blocks, "_mask_to_tissue"),
+        ("pyramid", pyramid.Pyramid, "_write_coarser"),
+        ("write", Shards, "write"),
+    ],
+    "vectorize": [
+        ("read", StoreMap, "labels"),
+        ("read", StoreMap, "probability"),
+        ("connected regions", survey, "connected_regions"),
+        ("connected regions", outline, "connected_regions"),
+        ("borders between regions", survey, "borders"),
+        ("mean probabilities", survey, "region_sums"),
+        ("join and clean", core, "plan"),
+        ("trace outlines", outline, "trace"),
+        ("simplify", outline, "simplify"),
+        ("cut at chunk borders", outline, "drop_redundant"),
+        ("cut at chunk borders", outline, "_open_parts"),
+        ("join outlines", core, "join_outline"),
+        ("round, check and encode", drawing, "_encode"),
+        ("write and compress", ObjectWriter, "write"),
+    ],
+}
+
+
+class Stopwatch:
+    """Times functions, each without the others that it calls; for one thread at a time."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._running: list[str] = []
+        self._since = 0.0
+
+    def around(self, step: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        # A plain function, so that it binds when it stands for a method.
+        def timed(*args: Any, **options: Any) -> Any:
+            self._switch()
+            self._running.append(step)
+            try:
+                return function(*args, **options)
+            finally:
+                self._switch()
+                self._running.pop()
+
+        return timed
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            self.seconds[self._running[-1]] += now - self._since
+        self._since = now
+
+
+@contextmanager
+def _timed_steps(watch: Stopwatch, stage: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        for step, owner, name in STEPS[stage]:
+            stack.enter_context(mock.patch.object(owner, name, watch.around(step, getattr(owner, name))))
+        yield
+
+
+def step_shares(probabilities: Path, segmentation: Path, out: Path) -> list[tuple[object, ...]]:
+    """Rows of stage, step, seconds and share of the stage."""
+    from sampath_wsi.stitch import stitch as stitch_store
+    from sampath_wsi.vectorize import vectorize
+
+    stages: dict[str, Callable[[], object]] = {
+        "stitch": lambda: stitch_store(probabilities, segmentation, threads=1),
+        "vectorize": lambda: vectorize(segmentation, out, workers=1),
+    }
+    rows: list[tuple[object, ...]] = []
+    for stage, run in stages.items():
+        watch, begun = Stopwatch(), time.perf_counter()
+        with _timed_steps(watch, stage):
+            run()
+        total = time.perf_counter() - begun
+        spent = {**watch.seconds, "all else": total - sum(watch.seconds.values())}
+        rows += [(stage, step, s, 100 * s / total) for step, s in sorted(spent.items(), key=lambda item: -item[1])]
+        rows.append((stage, "together", total, 100.0))
+    return rows

@@ -1,0 +1,152 @@
+"""Windows and whole shards of sharded Zarr v3 arrays, read and written in the thread that asks for them.
+
+zarr-python passes every chunk through one event loop, whose bookkeeping takes several times as long as packing a chunk,
+and keeps threads from working side by side. What lies on the disk is the same: the sharding codec of the Zarr v3
+specification (packed chunks, then an index of offsets and lengths, CRC-32C on both). Arrays of other stores or codecs
+are left to zarr-python.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ShardingCodecIndexLocation, ZstdCodec
+from zarr.storage import LocalStore
+
+_EMPTY = np.uint64(2**64 - 1)
+_CRC_BYTES = 4
+
+
+class Shards:
+    """An array that is read by windows and written by whole shards; threads may share it.
+
+    Damaged chunks raise ValueError or RuntimeError, as they do in zarr-python.
+    """
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype
+        self.chunks = array.chunks
+        self._shard_shape = array.shards or array.chunks
+        self._chunks_per_shard = tuple(s // c for s, c in zip(self._shard_shape, self.chunks, strict=True))
+        self._index: dict[tuple[int, ...], NDArray[np.uint64] | None] = {}
+        codec = _zstd_of(array)
+        self._zstd = None if codec is None else Zstd(level=codec.level, checksum=codec.checksum)
+        if self._zstd is not None:
+            self._folder = Path(array.store_path.store.root) / array.path  # type: ignore[attr-defined]
+
+    def read(self, *window: slice) -> NDArray[Any]:
+        """A window: a slice with start and stop, within the array, for every axis."""
+        if self._zstd is None:
+            return np.asarray(self.array[window])
+        found = np.empty([each.stop - each.start for each in window], self.dtype)
+        ranges = [range(w.start // c, -(-w.stop // c)) for w, c in zip(window, self.chunks, strict=True)]
+        for place in product(*ranges):
+            inside, outside = [], []
+            for at, size, wanted in zip(place, self.chunks, window, strict=True):
+                begin, end = max(at * size, wanted.start), min((at + 1) * size, wanted.stop)
+                inside.append(slice(begin - at * size, end - at * size))
+                outside.append(slice(begin - wanted.start, end - wanted.start))
+            chunk = self._read_chunk(place)
+            found[tuple(outside)] = 0 if chunk is None else chunk[tuple(inside)]
+        return found
+
+    def write(self, place: tuple[int, ...], block: NDArray[Any]) -> None:
+        """Write a whole shard: ``place`` numbers shards, not pixels. At the array's end the block may be smaller."""
+        if self._zstd is None:
+            corner = [at * size for at, size in zip(place, self._shard_shape, strict=True)]
+            self.array[tuple(slice(a, a + n) for a, n in zip(corner, block.shape, strict=True))] = block
+            return
+        index = np.full((*self._chunks_per_shard, 2), _EMPTY, "<u8")
+        parts: list[bytes] = []
+        offset = 0
+        for chunk_place in np.ndindex(*self._chunks_per_shard):
+            packed = self._pack(
+                block[tuple(slice(k * c, (k + 1) * c) for k, c in zip(chunk_place, self.chunks, strict=True))]
+            )
+            if packed is not None:
+                index[chunk_place] = offset, len(packed) + _CRC_BYTES
+                parts += [packed, _crc(packed)]
+                offset += len(packed) + _CRC_BYTES
+        if parts:
+            path = self._path(place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "wb") as file:
+                file.writelines([*parts, index.tobytes(), _crc(index.tobytes())])
+
+    def _pack(self, chunk: NDArray[Any]) -> bytes | None:
+        """A compressed chunk; None if it holds nothing but zeros."""
+        if not chunk.any():
+            return None
+        if chunk.shape != self.chunks:
+            chunk = np.pad(chunk, [(0, size - n) for size, n in zip(self.chunks, chunk.shape, strict=True)])
+        assert self._zstd is not None
+        packed: bytes = self._zstd.encode(np.ascontiguousarray(chunk, self.dtype.newbyteorder("<")))
+        return packed
+
+    def _read_chunk(self, place: tuple[int, ...]) -> NDArray[Any] | None:
+        shard = tuple(at // n for at, n in zip(place, self._chunks_per_shard, strict=True))
+        if shard not in self._index:
+            self._index[shard] = self._read_index(shard)
+        index = self._index[shard]
+        if index is None:
+            return None
+        offset, length = index[tuple(at % n for at, n in zip(place, self._chunks_per_shard, strict=True))]
+        if offset == _EMPTY:
+            return None
+        with open(self._path(shard), "rb", buffering=0) as file:
+            packed = _checked(os.pread(file.fileno(), int(length), int(offset)))
+        assert self._zstd is not None
+        return np.frombuffer(self._zstd.decode(packed), self.dtype.newbyteorder("<")).reshape(self.chunks)
+
+    def _read_index(self, shard: tuple[int, ...]) -> NDArray[np.uint64] | None:
+        shape = *self._chunks_per_shard, 2
+        length = 8 * int(np.prod(shape)) + _CRC_BYTES
+        try:
+            with open(self._path(shard), "rb", buffering=0) as file:
+                end = file.seek(0, os.SEEK_END)
+                raw = _checked(os.pread(file.fileno(), length, max(0, end - length)))
+        except FileNotFoundError:
+            return None
+        return np.frombuffer(raw, "<u8").reshape(shape)
+
+    def _path(self, shard: tuple[int, ...]) -> Path:
+        return self._folder / self.array.metadata.encode_chunk_key(shard)
+
+
+def _zstd_of(array: zarr.Array[Any]) -> ZstdCodec | None:
+    """The compressor of an array that is stored as this module can; None for every other."""
+    metadata = array.metadata
+    if metadata.zarr_format != 3 or not isinstance(array.store_path.store, LocalStore) or metadata.fill_value != 0:
+        return None
+    match metadata.codecs:
+        case (
+            ShardingCodec(
+                codecs=(BytesCodec(), ZstdCodec() as codec, Crc32cCodec()),
+                index_codecs=(BytesCodec(), Crc32cCodec()),
+                index_location=ShardingCodecIndexLocation.end,
+            ),
+        ):
+            return codec
+    return None
+
+
+def _crc(data: bytes) -> bytes:
+    return int(google_crc32c.value(data)).to_bytes(_CRC_BYTES, "little")
+
+
+def _checked(data: bytes) -> bytes:
+    """Data without the checksum at its end."""
+    body = data[:-_CRC_BYTES]
+    if _crc(body) != data[-_CRC_BYTES:]:
+        raise ValueError("the checksum does not match")
+    return body

@@ -1,0 +1,174 @@
+"""What a slide says of itself: :class:`SlideInfo`, from OpenSlide's description."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+
+from sampath_wsi.errors import SlideError
+from sampath_wsi.geometry import MppSource
+
+# Resolutions outside these are mistakes of the metadata, not microscopes (a 100x lens gives about 0.1 um/px;
+# the coarsest level that anybody stores as a slide of its own is some tens of um/px).
+PLAUSIBLE_MPP = (0.02, 100.0)
+# Readers that crop to openslide.bounds-*: QuPath does so for these formats in every version.
+_CROPPED_BY_QUPATH = ("mirax", "leica")
+_SAMPLE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class SlideInfo:
+    """What is known of a slide before a pixel is read.
+
+    ``bounds_level0_px`` is the non-empty region ``(x, y, width, height)``: the whole slide where the format names none.
+    ``downsamples`` are level-0 pixels a pixel, by level. ``fingerprint`` names the content (see :func:`fingerprint`).
+    """
+
+    path: Path
+    vendor: str
+    size_level0_px: tuple[int, int]
+    level_sizes: tuple[tuple[int, int], ...]
+    downsamples: tuple[float, ...]
+    mpp: tuple[float, float]
+    mpp_source: MppSource
+    bounds_level0_px: tuple[int, int, int, int]
+    background: tuple[int, int, int]
+    fingerprint: str
+
+    @property
+    def qupath_offset_level0_px(self) -> tuple[int, int]:
+        """What QuPath subtracts from level-0 coordinates: the corner of the bounds where it crops to them."""
+        return self.bounds_level0_px[:2] if self.vendor in _CROPPED_BY_QUPATH else (0, 0)
+
+    def describe(self, slide_id: str) -> dict[str, Any]:
+        """The record of this slide that goes into every store."""
+        return {
+            "id": slide_id,
+            "name": self.path.name,
+            "vendor": self.vendor,
+            "fingerprint": self.fingerprint,
+            "qupath_offset_level0_px": list(self.qupath_offset_level0_px),
+        }
+
+
+def inspect_slide(
+    path: Path, *, mpp: tuple[float, float] | None = None, mpp_source: MppSource = "sample sheet"
+) -> SlideInfo:
+    """Open a slide, describe it, and close it.
+
+    Parameters
+    ----------
+    path
+        The slide's file.
+    mpp
+        Micrometres a level-0 pixel, (x, y), to use in place of the metadata.
+    mpp_source
+        Where ``mpp`` comes from, if given.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be opened, or its resolution is missing or implausible and not overridden.
+    """
+    path = Path(path)
+    with open_slide(path) as handle:
+        properties = dict(handle.properties)
+        if mpp is None:
+            mpp, mpp_source = _mpp_of_metadata(path, properties), "metadata"
+        size = handle.dimensions
+        return SlideInfo(
+            path=path,
+            vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
+            size_level0_px=size,
+            level_sizes=tuple(handle.level_dimensions),
+            downsamples=tuple(handle.level_downsamples),
+            mpp=mpp,
+            mpp_source=mpp_source,
+            bounds_level0_px=_bounds(properties, size),
+            background=_background(properties),
+            fingerprint=fingerprint(path, properties),
+        )
+
+
+def fingerprint(path: Path, properties: dict[str, str]) -> str:
+    """A name of the slide's content that is quick to compute also for gigabytes and for formats of many files.
+
+    SHA-256 over the file's size, 64 KiB samples spread over it, and OpenSlide's own quick hash (which covers formats
+    whose pixels lie in other files).
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(f"{size} {properties.get(openslide.PROPERTY_NAME_QUICKHASH1, '')}".encode())
+    with open(path, "rb") as file:
+        for offset in np.linspace(0, max(0, size - _SAMPLE_BYTES), 33).astype(int):
+            file.seek(int(offset))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def open_slide(path: Path) -> openslide.OpenSlide:
+    """Open a slide with OpenSlide.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be opened.
+    """
+    if not path.exists():
+        raise SlideError(f"{path}: there is no such slide", "Check the path in the sample sheet.")
+    if path.is_dir():
+        raise SlideError(
+            f"{path}: this is a directory, not a slide", "Name the slide's file (for DICOM, one of its .dcm)."
+        )
+    if path.stat().st_size == 0:
+        raise SlideError(f"{path}: the file is empty", "Copy it again.")
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise SlideError(
+            f"{path}: not a slide that OpenSlide knows", "Check that it is complete, or convert it to a pyramidal TIFF."
+        ) from error
+    except (openslide.OpenSlideError, OSError) as error:
+        raise SlideError(f"{path}: cannot be opened: {error}", "Copy or export it again.") from error
+
+
+def _mpp_of_metadata(path: Path, properties: dict[str, str]) -> tuple[float, float]:
+    remedy = "Give the true value in the column 'mpp' of the sample sheet (or with --mpp)."
+    try:
+        mpp = float(properties[openslide.PROPERTY_NAME_MPP_X]), float(properties[openslide.PROPERTY_NAME_MPP_Y])
+    except (KeyError, ValueError):
+        power = properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)
+        hint = f" (it names a {power}x objective only)" if power else ""
+        raise SlideError(f"{path}: its metadata hold no resolution (mpp){hint}", remedy) from None
+    low, high = PLAUSIBLE_MPP
+    if not all(low <= value <= high for value in mpp):
+        raise SlideError(f"{path}: its metadata give {mpp[0]:g} x {mpp[1]:g} um/px, which no slide has", remedy)
+    return mpp
+
+
+def _bounds(properties: dict[str, str], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    names = (
+        openslide.PROPERTY_NAME_BOUNDS_X,
+        openslide.PROPERTY_NAME_BOUNDS_Y,
+        openslide.PROPERTY_NAME_BOUNDS_WIDTH,
+        openslide.PROPERTY_NAME_BOUNDS_HEIGHT,
+    )
+    try:
+        x, y, width, height = (int(properties[name]) for name in names)
+    except (KeyError, ValueError):
+        return 0, 0, size[0], size[1]
+    x, y = min(max(x, 0), size[0] - 1), min(max(y, 0), size[1] - 1)
+    return x, y, max(1, min(width, size[0] - x)), max(1, min(height, size[1] - y))
+
+
+def _background(properties: dict[str, str]) -> tuple[int, int, int]:
+    text = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "FFFFFF")
+    try:
+        red, green, blue = bytes.fromhex(text)
+    except ValueError:
+        return 255, 255, 255
+    return red, green, blue
