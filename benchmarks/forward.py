@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from common import print_machine, print_table
+from paper_model import write_random_model
 
 REFERENCE = "reference"
 CPU_VARIANTS = {
@@ -114,23 +115,6 @@ def print_shares(forward: Any, device: str) -> None:
     )
 
 
-def write_random_bundle(folder: Path) -> None:
-    """The paper's architecture (BCSS) with random weights."""
-    import torch
-
-    from sampath_wsi.model import build_model, save_bundle
-    from sampath_wsi.model.templates import template_card
-
-    torch.manual_seed(0)
-    card = template_card("sampath-bcss")
-    model = build_model(card.architecture, len(card.classes))
-    for name, parameter in model.named_parameters():
-        # As built they are zero, and the reference would have an easy time.
-        if "rel_pos" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    save_bundle(folder, model, card)
-
-
 def write_image(path: Path, size_px: int) -> None:
     """A tile of a synthetic slide, (y, x, 3) bytes."""
     from sampath_wsi.geometry import Box
@@ -184,7 +168,7 @@ def main() -> None:
         folder = Path(scratch)
         if options.model is None:
             options.model = folder / "bundle"
-            write_random_bundle(options.model)
+            write_random_model(options.model)
         write_image(folder / "image.npy", 1024)
         print_limit(options.device)
         if options.profile:

@@ -16,18 +16,7 @@ from pathlib import Path
 
 from common import print_machine
 from growth import run_stages, slide_or_synthetic
-
-
-def write_random_model(folder: Path) -> None:
-    """A bundle of the paper's architecture with random weights."""
-    import torch
-
-    from sampath_wsi.model import build_model, save_bundle
-    from sampath_wsi.model.templates import template_card
-
-    torch.manual_seed(0)
-    card = template_card("sampath-bcss")
-    save_bundle(folder, build_model(card.architecture, len(card.classes)), card)
+from paper_model import write_random_model
 
 
 def main() -> None:
