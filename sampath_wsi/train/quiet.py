@@ -23,6 +23,8 @@ def quiet_lightning() -> Iterator[None]:
         r".*your dataloader is not resumable.*",
         # Frozen encoders stay in eval mode on purpose.
         r"Found \d+ module\(s\) in eval mode at the start of training.*",
+        # Processes are started here, also within a job of Slurm.
+        r"The `srun` command is available.*",
         # Lightning's own use of torch's private tree functions.
         r"`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     )
