@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,18 @@ def written_aside(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write readable, strictly valid JSON in one step."""
     with written_aside(path) as aside:
-        aside.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # File names that are no UTF-8 hold lone surrogates: with backslashes they are what JSON writes for them.
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV in one step: the columns of all rows, in the order in which they come; a missing one is empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def sha256(path: Path) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from sampath_wsi.errors import DataError
 from sampath_wsi.experiments.figures import draw_sweep, draw_table1
 from sampath_wsi.experiments.markdown import report_text, sweep_text
 from sampath_wsi.experiments.runs import read_json, read_results
-from sampath_wsi.experiments.tables import Row, class_table, sweep_table, table1, time_table
-from sampath_wsi.files import written_aside
+from sampath_wsi.experiments.tables import class_table, sweep_table, table1, time_table
+from sampath_wsi.files import write_table, written_aside
 
 _SMOKE_NOTE = "smoke run on synthetic stand-ins: means nothing"
 
@@ -40,13 +38,11 @@ def write_report(
         If a file cannot be read, or there are no scores.
     """
     results = read_results(scores)
-    if not results:
-        raise DataError("there are no scores to report", "Name the scores.json of at least one run.")
     lines = {path.parent.name: str(read_json(path, "Run `prepare check` again.").get("summary")) for path in leakage}
     rows = table1(data_set, results)
-    _write_csv(out / "table1.csv", rows)
-    _write_csv(out / "classes.csv", class_table(results))
-    _write_csv(out / "times.csv", time_table(data_set, results))
+    write_table(out / "table1.csv", rows)
+    write_table(out / "classes.csv", class_table(results))
+    write_table(out / "times.csv", time_table(data_set, results))
     draw_table1(data_set, rows, out / "table1", note=_SMOKE_NOTE if smoke else "")
     _write_text(out / "report.md", report_text(data_set, results, lines, smoke=smoke))
 
@@ -67,21 +63,10 @@ def write_sweep(
         If a file cannot be read, or there are no scores.
     """
     results = read_results(scores)
-    if not results:
-        raise DataError("there are no scores to report", "Name the scores.json of at least one run.")
     rows = sweep_table(results, own_weights)
-    _write_csv(out / "sweep.csv", rows)
+    write_table(out / "sweep.csv", rows)
     draw_sweep(data_set, rows, out / "sweep", note=_SMOKE_NOTE if smoke else "")
     _write_text(out / "sweep.md", sweep_text(data_set, results, own_weights, smoke=smoke))
-
-
-def _write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows; a column that a row lacks is empty there."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -101,7 +101,8 @@ def read_results(paths: Iterable[Path]) -> tuple[Result, ...]:
     Raises
     ------
     DataError
-        If a file is missing, is not one of scores, or its folders are not named like a run and a way of splitting.
+        If there is no file, or one is missing, is not one of scores, or its folders are not named like a run and a way
+        of splitting.
     """
     results = []
     for path in paths:
@@ -114,6 +115,8 @@ def read_results(paths: Iterable[Path]) -> tuple[Result, ...]:
         if split and split not in SPLITS:
             raise DataError(f"{path}: {split!r} is no way of splitting", f"Known are {', '.join(SPLITS)}.")
         results.append(Result(run, split, scores))
+    if not results:
+        raise DataError("there are no scores to report", "Name the scores.json of at least one run.")
     rows, splits = list(LABELS), ["", *SPLITS]
     return tuple(sorted(results, key=lambda r: (rows.index(r.run.row), splits.index(r.split), r.run.seed or 0)))
 

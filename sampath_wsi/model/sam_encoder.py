@@ -33,24 +33,30 @@ def build_sam_encoder(spec: SamEncoderSpec, image_size: int) -> Any:
     -------
     A module that maps ``(B, 3, S, S)`` to ``(B, embed_dim, S/16, S/16)``.
     """
-    encoder = ImageEncoderViT(
+    encoder = build_public_encoder(spec, image_size)
+    encoder.neck = nn.Identity()
+    fuse_attention(encoder)
+    encoder.apply(_initialise)
+    nn.init.trunc_normal_(encoder.pos_embed, std=0.02)
+    return encoder
+
+
+def build_public_encoder(spec: SamEncoderSpec, image_size: int, out_channels: int = 256) -> Any:
+    """segment-anything's own ``ImageEncoderViT`` of this shape, neck included, as that library initialises it."""
+    return ImageEncoderViT(
         img_size=image_size,
         patch_size=spec.patch,
         embed_dim=spec.embed_dim,
         depth=spec.depth,
         num_heads=spec.heads,
         mlp_ratio=4,
+        out_chans=out_channels,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         qkv_bias=True,
         use_rel_pos=True,
         window_size=spec.window,
         global_attn_indexes=spec.global_blocks,
     )
-    encoder.neck = nn.Identity()
-    fuse_attention(encoder)
-    encoder.apply(_initialise)
-    nn.init.trunc_normal_(encoder.pos_embed, std=0.02)
-    return encoder
 
 
 def build_neck(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import sampath_wsi.model.torchvision_compat  # noqa: F401
 
 # isort: split
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from sampath_wsi.errors import ModelError
 from sampath_wsi.model.bundle import check_state
 from sampath_wsi.model.card import SamEncoderSpec
 from sampath_wsi.model.checkpoints import State, read_checkpoint, tensors_of
 from sampath_wsi.model.registry import find_encoder
-from sampath_wsi.model.sam_encoder import fuse_attention
+from sampath_wsi.model.sam_encoder import build_public_encoder, fuse_attention
 
 _WIDTH = 256
 _PUBLIC_WINDOW = 14
@@ -39,19 +37,7 @@ def build_vanilla_sam(spec: SamEncoderSpec, image_size: int = 1024) -> Any:
     A ``segment_anything.modeling.Sam`` in eval mode.
     """
     grid = image_size // spec.patch
-    encoder = ImageEncoderViT(
-        img_size=image_size,
-        patch_size=spec.patch,
-        embed_dim=spec.embed_dim,
-        depth=spec.depth,
-        num_heads=spec.heads,
-        mlp_ratio=4,
-        out_chans=_WIDTH,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=spec.window,
-        global_attn_indexes=spec.global_blocks,
-    )
+    encoder = build_public_encoder(spec, image_size, _WIDTH)
     transformer = TwoWayTransformer(depth=2, embedding_dim=_WIDTH, num_heads=8, mlp_dim=2048)
     return Sam(
         encoder,

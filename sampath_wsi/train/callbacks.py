@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import logging
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ import sampath_wsi.model.torchvision_compat  # noqa: F401
 # isort: split
 import lightning.pytorch as lightning
 
-from sampath_wsi.files import written_aside
+from sampath_wsi.files import write_table
 from sampath_wsi.progress import Progress
 from sampath_wsi.train.task import SegmentationTask
 
@@ -65,16 +64,9 @@ class ScoreTable(lightning.Callback):
         pl_module.scores = {}
         self._rows.append(row)
         if trainer.is_global_zero:
-            self._write()
+            write_table(self._path, self._rows)
             dice = f", macro Dice of the validation {row['val/macro/dice']:.4f}" if "val/macro/dice" in row else ""
             log.info("epoch %d of %d: loss %.4f%s", row["epoch"], trainer.max_epochs, row["train/loss"], dice)
-
-    def _write(self) -> None:
-        columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        with written_aside(self._path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self._rows)
 
 
 class TensorBoardLog(lightning.Callback):
