@@ -10,7 +10,7 @@ PIP_OPTIONS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt $(PIP_OPTIONS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-clusters lint clean
 
 install: $(VENV)/.installed
 
@@ -39,7 +39,15 @@ lint: $(VENV)/.installed-test
 	snakemake --lint
 
 test: lint
-	pytest -n 2 --dist worksteal
+	pytest -n 2 --dist worksteal -m "not cluster"
+
+# The workflow on a real Slurm, started here for the test, and on stand-ins of other schedulers. Slurm is Debian's; where
+# it cannot be installed its test is skipped.
+test-clusters: $(VENV)/.installed-test
+	$(PIP) -e ".[cluster]"
+	@test -x /usr/sbin/slurmctld || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+		--no-install-recommends slurm-wlm munge > /dev/null; } || echo "Slurm cannot be installed here"
+	pytest -m cluster
 
 clean:
 	rm -rf $(VENV) results data/demo .snakemake

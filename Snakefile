@@ -31,4 +31,5 @@ rule all:
 # here, with the reason of every failure, from the records that the stages keep.
 onerror:
     if not WITHOUT_SLIDES:
-        shell(COHORT_COMMAND)
+        # Not a format: the pattern of slides may hold braces.
+        shell(COHORT_COMMAND.replace("{", "{{").replace("}", "}}"))

@@ -29,6 +29,8 @@ class TissueClass(BaseModel):
         # QuPath rejects blank names and splits a name at ":" into a derived class.
         if not name.strip() or ":" in name:
             raise ValueError(f"class name {name!r} is blank or contains ':', which QuPath does not accept")
+        if not name.isprintable():
+            raise ValueError(f"class name {name!r} contains control characters")
         return name
 
     @property

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _POLL_S = 2.0
+# Tells the processes that the holder of several GPUs starts which these are.
+_HELD_GPUS = "SAMPATH_WSI_HELD_GPUS"
 
 
 @contextmanager
@@ -51,9 +54,8 @@ def leased_device(request: str = "auto") -> Iterator[torch.device]:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device 'mps': not available on this machine", "Use device: auto.")
     if kind in ("auto", "cuda") and count:
-        candidates = [int(index)] if index else list(range(count))
-        names = [str(torch.cuda.get_device_properties(i).uuid) for i in candidates]
-        with lease(names) as position:
+        candidates = [int(index)] if index else _own_gpus()
+        with lease(_names(candidates)) as position:
             yield torch.device("cuda", candidates[position])
     elif kind in ("auto", "mps") and torch.backends.mps.is_available():
         yield torch.device("mps")
@@ -62,40 +64,114 @@ def leased_device(request: str = "auto") -> Iterator[torch.device]:
 
 
 @contextmanager
+def leased_gpus(count: int) -> Iterator[list[int]]:
+    """Indices of several GPUs, held together until the block ends or the process dies; waits until so many are free.
+
+    Processes that the holder starts meanwhile get the same ones: those of a training on several GPUs are one job.
+
+    Raises
+    ------
+    ConfigError
+        If there are not so many.
+    """
+    import torch
+
+    gpus = _own_gpus()
+    if len(gpus) < count:
+        raise ConfigError(
+            f"{count} devices were asked for, torch {torch.__version__} sees {len(gpus)} CUDA devices",
+            "Lower the number of devices.",
+        )
+    if shared := os.environ.get(_HELD_GPUS):
+        yield [int(index) for index in shared.split(",")]
+        return
+    with lease_several(_names(gpus), count) as positions:
+        held = [gpus[position] for position in positions]
+        os.environ[_HELD_GPUS] = ",".join(map(str, held))
+        try:
+            yield held
+        finally:
+            del os.environ[_HELD_GPUS]
+
+
+def _own_gpus() -> list[int]:
+    """Indices of the CUDA devices that a job may use: those that torch sees, or fewer if Slurm says so."""
+    import torch
+
+    visible = list(range(torch.cuda.device_count()))
+    # Slurm sets CUDA_VISIBLE_DEVICES, which torch minds, unless the cluster is configured otherwise. Where it hides the
+    # other GPUs, those that are visible have new numbers, and are as many as were assigned.
+    words = (os.environ.get("SLURM_STEP_GPUS") or os.environ.get("SLURM_JOB_GPUS") or "").split(",")
+    assigned = [int(word) for word in words if word.isdigit() and int(word) in visible]
+    if "CUDA_VISIBLE_DEVICES" in os.environ or not assigned or len(words) >= len(visible):
+        return visible
+    return assigned
+
+
+def _names(gpus: Sequence[int]) -> list[str]:
+    import torch
+
+    return [str(torch.cuda.get_device_properties(index).uuid) for index in gpus]
+
+
+@contextmanager
 def lease(names: Sequence[str], folder: Path | None = None) -> Iterator[int]:
-    """Hold one of several named things that processes of this machine share; waits until one is free.
+    """Hold one of several named things; see :func:`lease_several`. Yields its position in ``names``."""
+    with lease_several(names, 1, folder) as positions:
+        yield positions[0]
+
+
+@contextmanager
+def lease_several(names: Sequence[str], count: int, folder: Path | None = None) -> Iterator[list[int]]:
+    """Hold some of several named things that processes of this machine share; waits until so many are free.
 
     Parameters
     ----------
     names
         Machine-wide names, in order of preference.
+    count
+        How many are wanted; all are held or none, so that no two jobs can wait for each other.
     folder
-        Where the lock files lie; by default one a user in the temporary directory.
+        Where the lock files lie; by default one a user in ``/tmp``, wherever a job's own temporary files go.
 
     Yields
     ------
-    The position in ``names`` of the one that is held.
+    The positions in ``names`` of those that are held.
     """
-    folder = folder or Path(tempfile.gettempdir()) / f"sampath_wsi-{os.getuid()}"
+    folder = folder or _lock_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     waited = False
     while True:
-        for position, name in enumerate(names):
-            lock = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
-                continue
-            try:
-                yield position
-            finally:
-                os.close(lock)  # closing frees the lock
-            return
+        with ExitStack() as locks:
+            held: list[int] = []
+            for position, name in enumerate(names):
+                if len(held) < count and _lock(folder / f"{name}.lock", locks):
+                    held.append(position)
+            if len(held) == count:
+                yield held
+                return
         if not waited:
-            log.info("all %d devices are in use by other jobs of this machine; waiting", len(names))
+            log.info("%d of %d devices are wanted, and used by other jobs of this machine; waiting", count, len(names))
             waited = True
-        time.sleep(_POLL_S)
+        # Never in step with another that waits: each could take what the other still needs, for ever.
+        time.sleep(_POLL_S * random.uniform(0.5, 1.5))
+
+
+def _lock_folder() -> Path:
+    shared = Path("/tmp")
+    return (shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())) / f"sampath_wsi-{os.getuid()}"
+
+
+def _lock(path: Path, locks: ExitStack) -> bool:
+    """Lock a file until the stack closes; says whether it was free."""
+    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    locks.callback(os.close, lock)  # closing frees the lock
+    return True
 
 
 def choose_precision(request: str, device: torch.device) -> Precision:

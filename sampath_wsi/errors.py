@@ -6,6 +6,19 @@ traceback appears only with ``--debug``. Every other exception is a defect of th
 
 from __future__ import annotations
 
+_LONGEST = 2000
+
+
+def one_line(text: str) -> str:
+    """A text as one line of bounded length that shows every character.
+
+    What files contain and are called gets into messages: it must not move a terminal's cursor, fill a log, or break a
+    table.
+    """
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    # The end is kept as well: that is where the remedy stands.
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 500]} ... {shown[-490:]}"
+
 
 class SampathError(Exception):
     """Base of all errors that are reported to the user as one line.
@@ -21,8 +34,7 @@ class SampathError(Exception):
     exit_code = 2
 
     def __init__(self, message: str, remedy: str = "") -> None:
-        text = f"{message.rstrip('.')}. {remedy}" if remedy else message
-        super().__init__(" ".join(text.split()))
+        super().__init__(one_line(f"{message.rstrip('.')}. {remedy}" if remedy else message))
 
 
 class SlideError(SampathError, OSError):

@@ -13,6 +13,7 @@ from sampath_wsi import ome
 from sampath_wsi.errors import AnnotationError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.scoring.metrics import METRICS, ConfusionMatrix
+from sampath_wsi.shards import read_whole
 from sampath_wsi.store import open_store, read_array
 
 _ROWS_AT_ONCE = 512
@@ -48,7 +49,7 @@ def evaluate(segmentation_path: Path, truth_path: Path, *, ignore: int | None = 
     group, made_by = open_store(segmentation_path, "segmentation")
     names = ["no tissue", *(entry["name"] for entry in made_by.options["classes"])]
     truth = _read_truth(truth_path, made_by.grid, len(names) - 1, ignore)
-    label = np.asarray(read_array(group, f"{ome.LABELS}/0")[:])
+    label = read_whole(read_array(group, f"{ome.LABELS}/0"))
     columns, inside_x = _map_positions(truth.shape[1], made_by.grid, axis=0)
     rows, inside_y = _map_positions(truth.shape[0], made_by.grid, axis=1)
     # "No tissue" takes part as a class of its own, so that a class found on glass counts against that class.
@@ -70,11 +71,12 @@ def evaluate(segmentation_path: Path, truth_path: Path, *, ignore: int | None = 
 def _read_truth(path: Path, grid: TileGrid, classes: int, ignore: int | None) -> NDArray[np.uint8]:
     try:
         truth = np.asarray(tifffile.imread(path))
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
+    except Exception as error:  # a TIFF that is damaged fails in as many ways as it can be damaged
         raise AnnotationError(
             f"{path}: the true class map cannot be read: {error}", "Give a TIFF of labels."
         ) from error
-    ratio = (truth.shape[-1] / truth.shape[0]) / (grid.slide_width_level0_px / grid.slide_height_level0_px)
+    ratio = grid.slide_height_level0_px / grid.slide_width_level0_px
+    ratio *= truth.shape[-1] / truth.shape[0] if truth.ndim and truth.size else 0
     if truth.ndim != 2 or truth.dtype != np.uint8 or not 0.99 < ratio < 1.01:
         raise AnnotationError(
             f"{path}: a {truth.dtype} image of shape {truth.shape} is not a class map of a slide of "

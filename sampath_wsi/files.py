@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from sampath_wsi.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+# Some cluster file systems know no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -26,6 +36,45 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def open_alone(growing: Path, result: Path) -> int:
+    """Open a file for writing at its end that no other process may write until this one closes it or dies.
+
+    Parameters
+    ----------
+    growing
+        The file, which is made if need be; it may be renamed while it is open. A line of text in it that begins with a
+        space and "process" tells who writes it.
+    result
+        What becomes of it, for the message.
+
+    Raises
+    ------
+    StoreError
+        If another process has it.
+    """
+    while True:
+        growing.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(growing, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tail = os.pread(file, 1 << 20, max(0, os.fstat(file).st_size - (1 << 20)))
+            os.close(file)
+            owners = [line[1:] for line in tail.splitlines() if line.startswith(b" process ")]
+            who = owners[-1].decode(errors="replace") if owners else "another process"
+            raise StoreError(f"{result}: {who} is writing it at this moment", "Wait until it is done.") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(file)
+                raise
+            log.warning("%s: no locks on this file system: do not write it with two runs at once", result)
+            return file
+        # The one who had it may have put it in place between the two steps above.
+        if growing.exists() and os.path.samestat(os.fstat(file), growing.stat()):
+            return file
+        os.close(file)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write readable, strictly valid JSON in one step."""
     with written_aside(path) as aside:
@@ -35,7 +84,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV in one step: the columns of all rows, in the order in which they come; a missing one is empty."""
+    """Write rows as CSV in one step: the columns of all rows, in the order in which they come; what lacks is empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")

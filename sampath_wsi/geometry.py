@@ -29,6 +29,9 @@ from typing import Any, Literal
 
 from sampath_wsi.errors import ConfigError
 
+# Ten times those of the largest glass slides at a model's finest resolution.
+_MAX_TILES = 1 << 22
+
 MppSource = Literal["metadata", "sample sheet", "command line"]
 
 
@@ -98,7 +101,7 @@ class TileGrid:
         Raises
         ------
         ConfigError
-            If tile size and overlap do not fit each other or the output stride.
+            If tile size and overlap do not fit each other or the output stride, or no slide has so many tiles.
         """
         if overlap_model_px < 0 or 2 * overlap_model_px > tile_model_px:
             raise ConfigError(
@@ -120,6 +123,12 @@ class TileGrid:
             return max(1, math.ceil((length_model_px - overlap_model_px) / step - 1e-6))
 
         rows, columns = count(height, mpp[1]), count(width, mpp[0])
+        if rows * columns > _MAX_TILES:
+            raise ConfigError(
+                f"the slide's {width} x {height} px at {mpp[0]:g} x {mpp[1]:g} um/px would be cut into "
+                f"{columns} x {rows} tiles",
+                "Check its resolution (column 'mpp' of the sample sheet, or --mpp).",
+            )
         return cls(
             slide_width_level0_px=slide_size_level0_px[0],
             slide_height_level0_px=slide_size_level0_px[1],

@@ -22,6 +22,8 @@ from sampath_wsi.errors import ModelError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.pipeline import LoadAhead, WriteBehind
 from sampath_wsi.progress import Progress
+from sampath_wsi.shards import check_complete, read_whole
+from sampath_wsi.stopping import unbroken
 from sampath_wsi.store import GrowingStore, Provenance, is_finished, open_store, read_array
 
 RUN_GROUP = "run"
@@ -100,7 +102,7 @@ def infer(
     Raises
     ------
     StoreError
-        If the tile store cannot be used.
+        If the tile store cannot be used or is damaged, or another process writes ``out``.
     ModelError
         If the tiles were made for a model of another resolution or tile size.
     """
@@ -110,11 +112,21 @@ def infer(
     options = {"model": frame.name, "classes": list(frame.classes), "precision": precision, "batch": batch}
     inputs = {"tiles": made_by.identity, "weights": frame.weights_sha256}
     provenance = Provenance("probabilities", made_by.slide, grid, options, inputs)
-    count = len(grid.tiles)
     if is_finished(out, provenance):
-        return InferResult(count, 0, 0.0, None, True)
-    store = GrowingStore.begin(out, provenance)
-    probability, iou = _arrays(store, grid, len(frame.classes), batch)
+        return InferResult(len(grid.tiles), 0, 0.0, None, True)
+    with GrowingStore.begin(out, provenance) as store:
+        result = _fill(store, tiles, load_predictor, progress)
+        _record_run(store, result)
+        store.finish()
+    return result
+
+
+def _fill(
+    store: GrowingStore, tiles: zarr.Group, load_predictor: Callable[[], PredictorLike], progress: Progress | None
+) -> InferResult:
+    """Compute what a store lacks."""
+    grid, batch = store.provenance.grid, store.provenance.options["batch"]
+    probability, iou = _arrays(store, grid, len(store.provenance.options["classes"]), batch)
     _copy_tissue(tiles, store)
 
     def write(first: int, result: Batch) -> None:
@@ -122,13 +134,14 @@ def infer(
         iou[first : first + len(result[1])] = result[1]
         store.mark_done(first)
 
+    count = len(grid.tiles)
     todo = [first for first in range(0, count, batch) if first not in store.done]
     result = InferResult(count, sum(min(batch, count - first) for first in todo), 0.0, None, False)
     if todo:
-        seconds, busy = _compute(read_array(tiles, "rgb"), todo, batch, load_predictor, write, progress)
+        rgb = read_array(tiles, "rgb")
+        check_complete(rgb)
+        seconds, busy = _compute(rgb, todo, batch, load_predictor, write, progress)
         result = replace(result, seconds=seconds, busy=busy)
-    _record_run(store, result)
-    store.finish()
     return result
 
 
@@ -149,10 +162,11 @@ def _compute(
         begun = time.monotonic()
         with WriteBehind(write) as writer:
             for first, pixels in loader:
-                start = time.monotonic()
-                result = predict(pixels)
-                busy_s += time.monotonic() - start
-                writer.put(first, result)
+                with unbroken():
+                    start = time.monotonic()
+                    result = predict(pixels)
+                    busy_s += time.monotonic() - start
+                    writer.put(first, result)
                 done += len(pixels)
                 if progress is not None:
                     progress(done, count)
@@ -200,7 +214,7 @@ def _copy_tissue(tiles: zarr.Group, store: GrowingStore) -> None:
         dimension_names=("y", "x"),
         attributes=dict(tissue.attrs),
     )
-    copy[:] = tissue[:]
+    copy[:] = read_whole(tissue)
 
 
 def _check_fit(tiles_path: Path, grid: TileGrid, frame: ModelFrame) -> None:

@@ -1,8 +1,7 @@
 """Loading, computing and writing at once: what surrounds the device in stage 2.
 
-While the device computes a batch, threads load the next ones and a thread writes those before. Memory is bounded by
-what may wait: :data:`BATCHES_LOADED` batches of tiles and :data:`RESULTS_WAITING` + 1 results, and a shard for each
-loader.
+While the device computes a batch, threads load the next ones and a thread writes the one before. Memory is bounded by
+what may wait: :data:`BATCHES_LOADED` batches of tiles and a result, and a shard for each loader.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ import zarr
 from numpy.typing import NDArray
 from zarr.buffer.cpu import NDBuffer
 
+from sampath_wsi.shards import DAMAGE, damaged
+
 BATCHES_LOADED = 3
-RESULTS_WAITING = 2
 _LOADERS = 2
 
 Pixels = NDArray[np.uint8]
@@ -79,7 +79,11 @@ class LoadAhead:
         self._loading.append((start, buffer, parts))
 
     def _read(self, first: int, last: int, into: Pixels) -> None:
-        self._source.get_basic_selection(slice(first, last), out=NDBuffer.from_numpy_array(into))
+        try:
+            self._source.get_basic_selection(slice(first, last), out=NDBuffer.from_numpy_array(into))
+        except DAMAGE as error:
+            window = slice(first, last), *(slice(0, n) for n in self._source.shape[1:])
+            raise damaged(self._source, window, error) from error
 
 
 class WriteBehind(Generic[Result]):
@@ -94,19 +98,21 @@ class WriteBehind(Generic[Result]):
     def __init__(self, write: Callable[[int, Result], None]) -> None:
         self._write = write
         self._pool = ThreadPoolExecutor(1, "writer")
-        self._writing: deque[Future[None]] = deque()
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def put(self, start: int, result: Result) -> None:
-        """Hand over a result; waits while too many wait already, and raises what an earlier one failed with."""
-        self._writing.append(self._pool.submit(self._write, start, result))
-        while self._writing and (self._writing[0].done() or len(self._writing) > RESULTS_WAITING + 1):
-            self._writing.popleft().result()
+        """Hand over a result, once the one before is written; raises what writing that failed with.
+
+        So a crash costs the results of one batch beside the batch that is being computed.
+        """
+        if self._writing is not None:
+            self._writing.result()
+        self._writing = self._pool.submit(self._write, start, result)
 
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
-        if error[0] is None:
-            for job in self._writing:
-                job.result()
+        if error[0] is None and self._writing is not None:
+            self._writing.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,27 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.files import write_json, written_aside
 from sampath_wsi.geometry import Box
 from sampath_wsi.overlay import draw_overlay
+from sampath_wsi.shards import Shards, read_whole
 from sampath_wsi.slide import SlideInfo, SlideReader
 from sampath_wsi.store import Provenance, open_store, read_array
 
 _OVERLAY_PX = 1600
+# What a spreadsheet begins a formula with.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_OWN_COLUMNS = (
+    "slide",
+    "status",
+    "reason",
+    "tiles",
+    "tissue_mm2",
+    "mpp",
+    "mpp_source",
+    "model",
+    "device",
+    "seconds",
+    "warnings",
+)
 _STAGES = ("tile", "infer", "stitch", "vectorize")
 
 
@@ -115,11 +133,21 @@ def write_cohort(rows: Sequence[CohortRow], out: Path) -> dict[str, str]:
     table = [_cohort_row(row) for row in rows]
     table.sort(key=lambda entry: entry["status"] == "ok")
     columns = list(dict.fromkeys(name for entry in table for name in entry))
-    with written_aside(out) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+    with (
+        written_aside(out) as aside,
+        open(aside, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, columns, delimiter="\t", restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+        writer.writerow({name: _as_text(name) for name in columns})
+        writer.writerows({name: _as_text(value) for name, value in entry.items()} for entry in table)
     return {entry["slide"]: entry["reason"] for entry in table if entry["status"] != "ok"}
+
+
+def _as_text(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula, whatever sheets, files and classes are called."""
+    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
 
 
 def _cohort_row(row: CohortRow) -> dict[str, str]:
@@ -127,8 +155,11 @@ def _cohort_row(row: CohortRow) -> dict[str, str]:
     failure = _failure(row.results / "run")
     if failure or not summary:
         reason = failure or "no result yet: the run did not reach this slide"
-        return {"slide": row.slide, "status": "failed", "reason": reason, **row.extra}
+        return _with_extra(row, {"slide": row.slide, "status": "failed", "reason": reason})
     numbers: dict[str, Any] = {
+        "slide": row.slide,
+        "status": "ok",
+        "reason": "",
         "tiles": summary["tiles"],
         "tissue_mm2": f"{summary['tissue_mm2']:.4f}",
         **{f"{name} mm2": f"{entry['area_mm2']:.4f}" for name, entry in summary["classes"].items()},
@@ -140,7 +171,14 @@ def _cohort_row(row: CohortRow) -> dict[str, str]:
         "seconds": f"{sum(summary['seconds'].values()):.1f}",
         "warnings": "; ".join(summary["warnings"]),
     }
-    return {"slide": row.slide, "status": "ok", "reason": "", **row.extra, **numbers}
+    return _with_extra(row, numbers)
+
+
+def _with_extra(row: CohortRow, own: dict[str, Any]) -> dict[str, Any]:
+    """The columns of the sample sheet after the first three; one that is called like one of ours takes another name."""
+    extra = {f"{name} (sheet)" if name in own or name in _OWN_COLUMNS else name: row.extra[name] for name in row.extra}
+    first = {name: own[name] for name in _OWN_COLUMNS[:3]}
+    return {**first, **extra, **own}
 
 
 def _failure(records: Path) -> str:
@@ -157,10 +195,12 @@ def _failure(records: Path) -> str:
 def _label_counts(group: Any, classes: int) -> NDArray[np.int64]:
     """Map pixels a label value, ``(classes + 1,)``."""
     array = read_array(group, f"{ome.LABELS}/0")
+    labels, (height, width) = Shards(array), array.shape
     rows = (array.shards or array.chunks)[0]
     counts = np.zeros(classes + 1, np.int64)
-    for top in range(0, array.shape[0], rows):
-        counts += np.bincount(np.asarray(array[top : top + rows]).ravel(), minlength=classes + 1)
+    for top in range(0, height, rows):
+        block = labels.read(slice(top, min(top + rows, height)), slice(0, width))
+        counts += np.bincount(block.ravel(), minlength=classes + 1)
     return counts
 
 
@@ -169,7 +209,7 @@ def _labels_to_show(group: Any, made_by: Provenance) -> tuple[NDArray[np.uint8],
     level = 0
     while (following := group.get(f"{ome.LABELS}/{level + 1}")) is not None and max(following.shape) >= _OVERLAY_PX:
         level += 1
-    return np.asarray(read_array(group, f"{ome.LABELS}/{level}")[:]), made_by.grid.mpp_map * 2**level
+    return read_whole(read_array(group, f"{ome.LABELS}/{level}")), made_by.grid.mpp_map * 2**level
 
 
 def _read_json(path: Path) -> dict[str, Any]:

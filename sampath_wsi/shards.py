@@ -21,14 +21,21 @@ from numpy.typing import NDArray
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ShardingCodecIndexLocation, ZstdCodec
 from zarr.storage import LocalStore
 
+from sampath_wsi.errors import StoreError
+
 _EMPTY = np.uint64(2**64 - 1)
 _CRC_BYTES = 4
+# What zarr, its codecs and this module raise on bytes that are not what was written.
+DAMAGE = (ValueError, RuntimeError, OSError, TypeError)
 
 
 class Shards:
     """An array that is read by windows and written by whole shards; threads may share it.
 
-    Damaged chunks raise ValueError or RuntimeError, as they do in zarr-python.
+    Raises
+    ------
+    StoreError
+        Where a chunk that is read is damaged: it names store and chunk.
     """
 
     def __init__(self, array: zarr.Array[Any]) -> None:
@@ -42,12 +49,15 @@ class Shards:
         codec = _zstd_of(array)
         self._zstd = None if codec is None else Zstd(level=codec.level, checksum=codec.checksum)
         if self._zstd is not None:
-            self._folder = Path(array.store_path.store.root) / array.path  # type: ignore[attr-defined]
+            self._folder = _store_path(array) / array.path
 
     def read(self, *window: slice) -> NDArray[Any]:
         """A window: a slice with start and stop, within the array, for every axis."""
         if self._zstd is None:
-            return np.asarray(self.array[window])
+            try:
+                return np.asarray(self.array[window])
+            except DAMAGE as error:
+                raise damaged(self.array, window, error) from error
         found = np.empty([each.stop - each.start for each in window], self.dtype)
         ranges = [range(w.start // c, -(-w.stop // c)) for w, c in zip(window, self.chunks, strict=True)]
         for place in product(*ranges):
@@ -56,7 +66,10 @@ class Shards:
                 begin, end = max(at * size, wanted.start), min((at + 1) * size, wanted.stop)
                 inside.append(slice(begin - at * size, end - at * size))
                 outside.append(slice(begin - wanted.start, end - wanted.start))
-            chunk = self._read_chunk(place)
+            try:
+                chunk = self._read_chunk(place)
+            except DAMAGE as error:
+                raise ChunkError(self.array, place, error) from error
             found[tuple(outside)] = 0 if chunk is None else chunk[tuple(inside)]
         return found
 
@@ -121,6 +134,58 @@ class Shards:
 
     def _path(self, shard: tuple[int, ...]) -> Path:
         return self._folder / self.array.metadata.encode_chunk_key(shard)
+
+
+def read_whole(array: zarr.Array[Any]) -> NDArray[Any]:
+    """A small array as a whole; errors as for :class:`Shards`."""
+    return Shards(array).read(*(slice(0, n) for n in array.shape))
+
+
+def shard_path(array: zarr.Array[Any], place: tuple[int, ...]) -> Path:
+    """The file of a shard of an array in a folder; ``place`` numbers shards."""
+    return _store_path(array) / array.path / array.metadata.encode_chunk_key(place)
+
+
+def check_complete(array: zarr.Array[Any]) -> None:
+    """Check that every shard of an array is there that leaves no chunk out; zarr takes what is missing for zeros.
+
+    Raises
+    ------
+    StoreError
+        If one is missing.
+    """
+    shards = array.shards or array.chunks
+    for place in product(*(range(-(-n // size)) for n, size in zip(array.shape, shards, strict=True))):
+        if not shard_path(array, place).exists():
+            first = tuple(at * (size // c) for at, size, c in zip(place, shards, array.chunks, strict=True))
+            raise ChunkError(array, first, "its file is missing")
+
+
+def damaged(array: zarr.Array[Any], window: tuple[slice, ...], error: Exception) -> StoreError:
+    """The error of a window that zarr could not read: it names the first chunk in it that is damaged."""
+    ranges = [range(w.start // c, -(-w.stop // c)) for w, c in zip(window, array.chunks, strict=True)]
+    for place in product(*ranges):
+        try:
+            array[tuple(slice(at * c, (at + 1) * c) for at, c in zip(place, array.chunks, strict=True))]
+        except DAMAGE as found:
+            return ChunkError(array, place, found)
+    return StoreError(f"{_store_path(array)}: array '{array.path}' cannot be read ({error})", "Run again.")
+
+
+class ChunkError(StoreError):
+    """A chunk cannot be read; ``what`` says which and why, without what to do."""
+
+    def __init__(self, array: zarr.Array[Any], place: tuple[int, ...], reason: object) -> None:
+        store = _store_path(array)
+        self.what = f"{store}: chunk {'/'.join(map(str, place))} of the array '{array.path}' is damaged ({reason})"
+        super().__init__(
+            self.what,
+            f"'sampath-wsi check --repair {store}' keeps the rest; then run its stage, or the workflow, again.",
+        )
+
+
+def _store_path(array: zarr.Array[Any]) -> Path:
+    return Path(array.store_path.store.root)  # type: ignore[attr-defined]
 
 
 def _zstd_of(array: zarr.Array[Any]) -> ZstdCodec | None:

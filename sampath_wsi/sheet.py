@@ -17,8 +17,12 @@ from sampath_wsi.errors import ConfigError
 from sampath_wsi.validation import check, schema_path
 
 COLUMNS = ("slide", "path", "mpp", "tissue_mask", "region", "truth")
+_PATHS = ("path", "tissue_mask", "region", "truth")
 _DELIMITERS = {".tsv": "\t", ".csv": ","}
+_LONGEST_ID = 128
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+# Not what else counts as the end of a line in Unicode: file names may hold it.
+_NEW_LINE = re.compile(r"\r\n|\r|\n")
 _MPP = re.compile(r"(?P<x>\d*\.?\d+)(?:\s*x\s*(?P<y>\d*\.?\d+))?")
 
 
@@ -70,7 +74,7 @@ def parse_mpp(text: str) -> tuple[float, float]:
 
 def safe_id(stem: str) -> str:
     """A slide id for a file name: letters, digits, ``.``, ``_`` and ``-``; everything else becomes ``_``."""
-    return _UNSAFE.sub("_", stem).strip("._-") or "slide"
+    return _UNSAFE.sub("_", stem).strip("._-")[:_LONGEST_ID] or "slide"
 
 
 def _read_table(path: Path) -> list[SheetRow]:
@@ -80,10 +84,9 @@ def _read_table(path: Path) -> list[SheetRow]:
         raise ConfigError(f"{path}: there is no such sample sheet", "Check the key 'slides' of the config.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}", "Save it as text in UTF-8.") from error
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line for line in _NEW_LINE.split(text) if line.strip() and not line.startswith("#")]
     reader = csv.DictReader(lines, delimiter=_DELIMITERS[path.suffix], strict=True)
-    header = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = header
+    header = _header(path, reader)
     for required in ("slide", "path"):
         if required not in header:
             raise ConfigError(
@@ -94,6 +97,18 @@ def _read_table(path: Path) -> list[SheetRow]:
     if not rows:
         raise ConfigError(f"{path}: the sample sheet names no slide", "Add one line a slide.")
     return rows
+
+
+def _header(path: Path, reader: csv.DictReader[str]) -> list[str]:
+    try:
+        header = [name.strip() for name in reader.fieldnames or []]
+    except csv.Error as error:
+        raise ConfigError(f"{path}: the header cannot be read: {error}", "Mend its quotes.") from error
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{path}: the header names the column '{twice[0]}' twice", "Rename one of them.")
+    reader.fieldnames = header
+    return header
 
 
 def _entries(path: Path, reader: csv.DictReader[str]) -> Iterable[dict[str, str | None]]:
@@ -110,7 +125,7 @@ def _row(path: Path, number: int, entry: dict[str, str | None]) -> SheetRow:
             f"{where}: it has not as many columns as the header", "Separate columns by single tabs (.csv: commas)."
         )
     values = {key: (value or "").strip() for key, value in entry.items()}
-    known = {key: value for key, value in values.items() if key in COLUMNS and value}
+    known = {key: _as_argument(key, value) for key, value in values.items() if key in COLUMNS and value}
     check(known, schema_path("slides"), where)
     if "mpp" in known:
         try:
@@ -120,13 +135,21 @@ def _row(path: Path, number: int, entry: dict[str, str | None]) -> SheetRow:
     return SheetRow(**known, extra={key: value for key, value in values.items() if key not in COLUMNS})
 
 
+def _as_argument(column: str, value: str) -> str:
+    """A path that begins with a dash in full: on a command line it would be an option."""
+    return str(Path(value).absolute()) if column in _PATHS and value.startswith("-") else value
+
+
 def _from_patterns(patterns: str) -> list[SheetRow]:
     rows = []
     for pattern in _split(patterns):
         found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
         if not found:
             raise ConfigError(f"slides: nothing matches '{pattern}'", "Check the pattern, or name a .tsv sample sheet.")
-        rows += [SheetRow(safe_id(Path(path).stem), path) for path in found]
+        for path in found:
+            row = {"slide": safe_id(Path(path).stem), "path": _as_argument("path", path)}
+            check(row, schema_path("slides"), f"slides: {path}")
+            rows.append(SheetRow(row["slide"], row["path"]))
     if not rows:
         raise ConfigError("slides: the pattern is empty", "Name a .tsv sample sheet or a pattern like data/*.svs.")
     return rows

@@ -28,12 +28,11 @@ from numpy.typing import NDArray
 
 from sampath_wsi import ome
 from sampath_wsi.blend import at_least, blend, inside_tile, pieces
-from sampath_wsi.errors import StoreError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import SCALE, argmax_label, to_bytes
 from sampath_wsi.progress import Progress
 from sampath_wsi.pyramid import Pyramid, Window, level_count, mean_2x2, mode_2x2
-from sampath_wsi.shards import Shards
+from sampath_wsi.shards import Shards, check_complete, read_whole
 from sampath_wsi.store import GrowingStore, Provenance, is_finished, open_store, read_array
 
 _MASK_MAP_PX = 128
@@ -76,7 +75,7 @@ def stitch(
     Raises
     ------
     StoreError
-        If the probability store cannot be used.
+        If the probability store cannot be used or is damaged, or another process writes ``out``.
     """
     options = options or StitchOptions()
     source, made_by = open_store(probabilities_path, "probabilities")
@@ -90,12 +89,12 @@ def stitch(
     result = StitchResult((width, height), levels, False)
     if is_finished(out, provenance):
         return StitchResult((width, height), levels, True)
-    store = GrowingStore.begin(out, provenance)
-    ome.describe(store.group, provenance, recorded["classes"], levels)
-    blocks = _Blocks(source, grid, options)
-    with dask.config.set(scheduler="threads", num_workers=threads):
-        _write_pyramids(store.group, blocks, len(recorded["classes"]), progress)
-    store.finish()
+    with GrowingStore.begin(out, provenance) as store:
+        ome.describe(store.group, provenance, recorded["classes"], levels)
+        blocks = _Blocks(source, grid, options)
+        with dask.config.set(scheduler="threads", num_workers=threads):
+            _write_pyramids(store.group, blocks, len(recorded["classes"]), progress)
+        store.finish()
     return result
 
 
@@ -132,9 +131,10 @@ class _Blocks:
     """Computes blocks of the map; holds only handles of stores and the small tissue mask."""
 
     def __init__(self, source: zarr.Group, grid: TileGrid, options: StitchOptions) -> None:
-        self.probability = Shards(read_array(source, "probability"))
-        tissue = read_array(source, "tissue")
-        self.tissue: NDArray[np.uint8] = np.asarray(tissue[:])
+        probability, tissue = read_array(source, "probability"), read_array(source, "tissue")
+        check_complete(probability)
+        self.probability = Shards(probability)
+        self.tissue: NDArray[np.uint8] = read_whole(tissue)
         self.tissue_px_level0_px: list[float] = tissue.attrs["px_level0_px"]  # type: ignore[assignment]
         self.grid = grid
         self.options = options
@@ -148,15 +148,9 @@ class _Blocks:
         values = np.zeros((self.probability.shape[1], y1 - y0, x1 - x0), self.options.dtype)
         label = np.zeros((y1 - y0, x1 - x0), np.uint8)
         tiles = _TileRows(self.probability, self.grid, touching)
-        try:
-            for left, top, right, bottom in pieces(self.grid, x0, y0, x1, y1):
-                part = slice(top - y0, bottom - y0), slice(left - x0, right - x0)
-                self._fill(values[:, *part], label[part], tiles, left, top, right, bottom)
-        except (ValueError, RuntimeError, OSError) as error:
-            raise StoreError(
-                f"{self.probability.array.store_path}: damaged near map pixels x {x0}-{x1}, y {y0}-{y1}: {error}",
-                "Delete the store and run inference again.",
-            ) from error
+        for left, top, right, bottom in pieces(self.grid, x0, y0, x1, y1):
+            part = slice(top - y0, bottom - y0), slice(left - x0, right - x0)
+            self._fill(values[:, *part], label[part], tiles, left, top, right, bottom)
         if self.options.mask_to_tissue:
             self._mask_to_tissue(label, x0, y0)
         return values, label

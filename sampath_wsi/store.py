@@ -3,7 +3,8 @@
 A store grows aside, in ``.NAME.partial`` next to its final path, and is renamed into place when it is whole, so that
 a path that exists is a finished store. Its root attributes record what made it (:class:`Provenance`). An unfinished
 store is resumed only if it was begun by exactly the same; a journal in it names the units of work (shards) that are
-safely written. All arrays are Zarr v3, sharded, and every chunk carries a checksum.
+safely written. The journal is also the lock that keeps a second run off, freed when the process that holds it dies. All
+arrays are Zarr v3, sharded, and every chunk carries a checksum.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import zarr
@@ -23,11 +25,12 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from sampath_wsi.errors import StoreError
+from sampath_wsi.files import open_alone
 from sampath_wsi.geometry import TileGrid
 
 FORMAT_VERSION = 1
 _KEY = "sampath_wsi"
-_JOURNAL = "done.journal"
+JOURNAL = "done.journal"
 DEFAULT_CODEC = ZstdCodec(level=1)
 
 
@@ -82,26 +85,51 @@ class Provenance:
 
 
 class GrowingStore:
-    """A store that is being written: made by :meth:`begin`, put in place by :meth:`finish`."""
+    """A store that is being written: made by :meth:`begin`, put in place by :meth:`finish`.
 
-    def __init__(self, path: Path, provenance: Provenance, group: zarr.Group, done: set[int]) -> None:
+    As a context it lets go of its lock where the block ends; what is not finished stays for the next run.
+    """
+
+    def __init__(self, path: Path, provenance: Provenance, group: zarr.Group, done: set[int], journal: int) -> None:
         self.path = path
         self.provenance = provenance
         self.group = group
         self.done = done
+        self._journal: int | None = journal
 
     @classmethod
     def begin(cls, path: Path, provenance: Provenance) -> GrowingStore:
-        """Begin a store, or go on with the one that the same provenance began before."""
-        aside = _aside(path)
-        if aside.exists():
-            previous = _read_record(aside)
-            if previous == provenance.to_json():
-                return cls(path, provenance, zarr.open_group(aside, mode="r+"), _read_journal(aside))
-            shutil.rmtree(aside)
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        group = zarr.create_group(aside, zarr_format=3, attributes={_KEY: provenance.to_json()})
-        return cls(path, provenance, group, set())
+        """Begin a store, or go on with the one that the same provenance began before.
+
+        Raises
+        ------
+        StoreError
+            If another process is writing it.
+        """
+        aside = aside_of(path)
+        journal = open_alone(aside / JOURNAL, path)
+        try:
+            if _read_record(aside) == provenance.to_json():
+                for cut_short in aside.rglob("*.partial"):  # what zarr had not yet renamed when a run was killed
+                    cut_short.unlink()
+                group, done = zarr.open_group(aside, mode="r+"), _read_journal(aside)
+            else:
+                _empty(aside)
+                os.ftruncate(journal, 0)
+                group = zarr.create_group(aside, zarr_format=3, attributes={_KEY: provenance.to_json()})
+                done = set()
+            # Begun with a space: a number that a crash cut short does not count.
+            os.write(journal, f" process {os.getpid()} on {platform.node()}\n".encode())
+        except BaseException:
+            os.close(journal)
+            raise
+        return cls(path, provenance, group, done, journal)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._let_go()
 
     def array(
         self,
@@ -135,19 +163,29 @@ class GrowingStore:
         )
 
     def mark_done(self, unit: int) -> None:
-        """Record that a unit of work is written; only then may a later run skip it."""
-        with open(_aside(self.path) / _JOURNAL, "a", encoding="ascii") as journal:
-            journal.write(f"{unit}\n")
-            journal.flush()
-            os.fsync(journal.fileno())
+        """Record that a unit of work is written; only then may a later run skip it. Threads may call it."""
+        assert self._journal is not None
+        os.write(self._journal, f"{unit}\n".encode())
+        os.fsync(self._journal)
         self.done.add(unit)
 
     def finish(self) -> None:
         """Put the store in place, over an older one of the same name."""
-        aside = _aside(self.path)
-        (aside / _JOURNAL).unlink(missing_ok=True)
         remove_store(self.path)
-        os.replace(aside, self.path)
+        os.replace(aside_of(self.path), self.path)
+        self._let_go()
+        # Last, since a run that is killed before would find nothing done.
+        (self.path / JOURNAL).unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove what was written: the next run begins anew."""
+        self._let_go()
+        shutil.rmtree(aside_of(self.path))
+
+    def _let_go(self) -> None:
+        if self._journal is not None:
+            os.close(self._journal)
+            self._journal = None
 
 
 def create_array(
@@ -192,7 +230,9 @@ def open_store(path: Path, kind: str) -> tuple[zarr.Group, Provenance]:
     path = Path(path)
     if not (path / "zarr.json").is_file():
         hint = (
-            "It was begun but not finished: run the stage again." if _aside(path).exists() else "Run that stage first."
+            "It was begun but not finished: run the stage again."
+            if aside_of(path).exists()
+            else "Run that stage first."
         )
         raise StoreError(f"{path}: there is no finished {kind} store", hint)
     record = _read_record(path)
@@ -206,15 +246,34 @@ def open_store(path: Path, kind: str) -> tuple[zarr.Group, Provenance]:
     return zarr.open_group(path, mode="r"), Provenance.from_json(record)
 
 
+def read_kind(path: Path) -> str:
+    """The kind of a finished store.
+
+    Raises
+    ------
+    StoreError
+        If there is no finished store.
+    """
+    record = _read_record(path)
+    if record is None or not isinstance(record.get("kind"), str):
+        raise StoreError(f"{path}: this is not a finished store of sampath-wsi", "Check the path.")
+    return str(record["kind"])
+
+
 def read_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     """An array of an opened store.
 
     Raises
     ------
     StoreError
-        If the store lacks it.
+        If the store lacks it, or its metadata are damaged.
     """
-    found = group.get(name)
+    try:
+        found = group.get(name)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{group.store_path}: the metadata of the array '{name}' are damaged ({error})", "Make the store anew."
+        ) from error
     if not isinstance(found, zarr.Array):
         raise StoreError(f"{group.store_path}: the array '{name}' is missing", "Make the store anew.")
     return found
@@ -222,7 +281,10 @@ def read_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 def is_finished(path: Path, provenance: Provenance) -> bool:
     """Whether a finished store of exactly this provenance lies at the path."""
-    return _read_record(Path(path)) == provenance.to_json()
+    found = _read_record(Path(path)) == provenance.to_json()
+    if found and (journal := Path(path) / JOURNAL).exists():
+        journal.unlink(missing_ok=True)  # left by a run that was killed at its last step
+    return found
 
 
 def remove_store(path: Path) -> None:
@@ -233,8 +295,18 @@ def remove_store(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _aside(path: Path) -> Path:
+def aside_of(path: Path) -> Path:
+    """Where a store grows."""
     return path.with_name(f".{path.name}.partial")
+
+
+def _empty(aside: Path) -> None:
+    """Remove what another run began, but for the journal, which is locked."""
+    for entry in aside.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != JOURNAL:
+            entry.unlink()
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
@@ -247,7 +319,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 
 def _read_journal(aside: Path) -> set[int]:
     try:
-        text = (aside / _JOURNAL).read_text(encoding="ascii")
+        text = (aside / JOURNAL).read_text(encoding="ascii")
     except FileNotFoundError:
         return set()
     # A line that a crash cut short has no newline and does not count.

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
+from sampath_wsi.errors import SlideError
 from sampath_wsi.files import sha256
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.memory import return_freed_memory
 from sampath_wsi.progress import Progress
-from sampath_wsi.slide import SlideInfo, SlideReader
+from sampath_wsi.slide import SlideInfo, SlideReader, inspect_slide
 from sampath_wsi.store import GrowingStore, Provenance, is_finished
 from sampath_wsi.tissue import TissueMask, TissueOptions, find_tissue
 
@@ -111,12 +112,28 @@ def tile_slide(
     result = TileResult(grid, len(grid.tiles), _tissue_um2(mask, grid), tuple(_warnings(info, grid)), False)
     if is_finished(out, provenance):
         return replace(result, reused=True)
-    store = GrowingStore.begin(out, provenance)
-    _write_mask(store, mask)
-    with SlideReader(info) as reader:
-        _write_tiles(store, reader, grid, threads, progress)
-    store.finish()
+    with GrowingStore.begin(out, provenance) as store:
+        _write_mask(store, mask)
+        with SlideReader(info) as reader:
+            _write_tiles(store, reader, grid, threads, progress)
+        _check_unchanged(store, info)
+        store.finish()
     return result
+
+
+def _check_unchanged(store: GrowingStore, info: SlideInfo) -> None:
+    """Tiles of a slide that changed under way are of no use, also if it changes back."""
+    try:
+        now = inspect_slide(info.path, mpp=info.mpp).fingerprint
+    except SlideError as error:
+        store.discard()
+        raise SlideError(f"{info.path}: the slide vanished or broke while it was tiled ({error})") from error
+    if now != info.fingerprint:
+        store.discard()
+        raise SlideError(
+            f"{info.path}: the slide changed while it was tiled",
+            "Run again when nothing writes to it any more; was it still being copied?",
+        )
 
 
 def _write_tiles(
@@ -151,6 +168,7 @@ def _write_tiles(
         try:
             _read_tiles(reader, grid, tiles, block)
             rgb[first : first + len(tiles)] = block[: len(tiles)]
+            store.mark_done(first)
         finally:
             blocks.put(block)
         return first
@@ -161,7 +179,6 @@ def _write_tiles(
         try:
             for job in as_completed(jobs):
                 first = job.result()
-                store.mark_done(first)
                 return_freed_memory()
                 done += min(shard, len(grid.tiles) - first)
                 if progress is not None:

@@ -7,6 +7,7 @@ the outline is smooth also when it is looked up at a much finer resolution.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from sampath_wsi.errors import AnnotationError
+from sampath_wsi.errors import AnnotationError, SlideError
 from sampath_wsi.geometry import Box, TileGrid
 from sampath_wsi.slide import SlideInfo, SlideReader
 
@@ -23,6 +24,8 @@ from sampath_wsi.slide import SlideInfo, SlideReader
 # between them, so that neither a blank slide turns into tissue nor dark tissue hides pale tissue beside it.
 _THRESHOLD_RANGE = (0.04, 0.07)
 _GLASS_AT_LEAST = 200
+# 150 mm x 100 mm at 8 um/px, some GB of memory.
+_MAX_MASK_PX = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ def find_tissue(
         max(1, math.ceil(grid.region_height_level0_px / px_level0_px[1])),
         max(1, math.ceil(grid.region_width_level0_px / px_level0_px[0])),
     )
+    if shape[0] * shape[1] > _MAX_MASK_PX:
+        raise SlideError(
+            f"{reader.info.path}: a tissue mask at {options.mpp:g} um/px would have {shape[1]} x {shape[0]} px",
+            "Check the slide's resolution, or set a coarser one for the mask (tile.tissue_mpp, --tissue-mpp).",
+        )
     if mask_path is not None:
         values = _read_mask(mask_path, reader.info, grid, px_level0_px, shape)
     elif options.detect:
@@ -177,9 +185,10 @@ def _read_mask(
     path: Path, info: SlideInfo, grid: TileGrid, px_level0_px: tuple[float, float], shape: tuple[int, int]
 ) -> NDArray[np.float32]:
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             mask = Image.fromarray((np.asarray(image.convert("L")) > 0).astype(np.float32))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # Pillow's many decoders raise whatever they meet, and refuse what fills the memory.
         raise AnnotationError(
             f"{path}: this tissue mask cannot be read: {error}", "Give a PNG or TIFF image."
         ) from error

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, TypeChecker, validators
 from jsonschema.exceptions import ValidationError, best_match
 
 from sampath_wsi.errors import ConfigError
+
+
+def _is_finite_number(checker: TypeChecker, instance: object) -> bool:
+    try:
+        return Draft202012Validator.TYPE_CHECKER.is_type(instance, "number") and math.isfinite(cast(float, instance))
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
+# YAML can say .nan and .inf, which pass every limit that they are compared with.
+_Validator = validators.extend(
+    Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite_number)
+)
 
 
 def check(instance: object, schema_path: Path, where: str) -> None:
@@ -26,10 +40,28 @@ def check(instance: object, schema_path: Path, where: str) -> None:
     ConfigError
         Naming the key or column, what is wrong with it, and its description in the schema as the remedy.
     """
-    error = best_match(_validator(schema_path).iter_errors(instance))
+    try:
+        error = best_match(_validator(schema_path).iter_errors(instance))
+    except RecursionError:
+        raise ConfigError(
+            f"{where}: its brackets are nested too deeply", "Write it as the documentation does."
+        ) from None
     if error is not None:
         key = ".".join(str(part) for part in error.absolute_path)
         raise ConfigError(f"{where}{f', {key}' if key else ''}: {_problem(error)}", _remedy(error))
+
+
+def check_finite(**options: float | None) -> None:
+    """Check options of a command that must be numbers: ``nan`` passes every comparison with a limit.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first option that is no finite number.
+    """
+    for name, value in options.items():
+        if value is not None and not math.isfinite(value):
+            raise ConfigError(f"--{name.replace('_', '-')}: '{value}' is not a number", "Give a finite number.")
 
 
 def complete(instance: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +87,10 @@ def _as_wanted(value: Any, schema: dict[str, Any]) -> Any:
     wanted = schema.get("type", "string")
     if not isinstance(value, str) or ("string" in wanted and not (value == "null" and "null" in wanted)):
         return value
-    return yaml.safe_load(value)
+    try:
+        return yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return value  # text that is no YAML is not what the schema wants either, and the check says so
 
 
 def schema_path(name: str) -> Path:
@@ -75,8 +110,8 @@ def load_schema(schema_path: Path) -> dict[str, Any]:
 
 
 @cache
-def _validator(schema_path: Path) -> Draft202012Validator:
-    return Draft202012Validator(load_schema(schema_path))
+def _validator(schema_path: Path) -> Any:
+    return _Validator(load_schema(schema_path))
 
 
 def _problem(error: ValidationError) -> str:

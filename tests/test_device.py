@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+import os
 import platform
 import resource
+import select
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
 
 import numpy as np
 import pytest
 import torch
 
 from sampath_wsi import device as devices
-from sampath_wsi.device import choose_precision, lease, leased_device
+from sampath_wsi.device import choose_precision, lease, leased_device, leased_gpus
 from sampath_wsi.errors import ConfigError, ModelError
 from sampath_wsi.model import load_bundle
 from sampath_wsi.predictor import Predictor
+from sampath_wsi.train.trainer import RunOptions, held_devices
 
 HOLD = """
 import sys, time
@@ -59,6 +65,103 @@ def test_waits_until_a_device_is_free(tmp_path: Path, monkeypatch: pytest.Monkey
     assert waits
     with lease(["GPU-a"], tmp_path) as position:
         assert position == 0
+
+
+PRETENDED = """
+import os, sys, time, types
+visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0,1,2,3").split(",")
+cuda = types.SimpleNamespace(
+    device_count=lambda: len(visible),
+    get_device_properties=lambda i: types.SimpleNamespace(uuid=f"test-{os.environ['OF']}-{visible[i]}"),
+)
+sys.modules["torch"] = types.SimpleNamespace(cuda=cuda, device=lambda kind, i: types.SimpleNamespace(index=i))
+from sampath_wsi.device import leased_device, leased_gpus
+with (leased_device() if sys.argv[1] == "1" else leased_gpus(int(sys.argv[1]))) as held:
+    print(*(visible[i] for i in ([held.index] if sys.argv[1] == "1" else held)), flush=True)
+    time.sleep(60)
+"""
+
+
+class Jobs:
+    """Processes that lease GPUs of a pretended machine of four, as jobs of this program do."""
+
+    def __init__(self, of: str) -> None:
+        self.of = of
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, count: int = 1, **environment: str) -> subprocess.Popen[str]:
+        variables = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA", "SLURM"))}
+        process = subprocess.Popen(
+            [sys.executable, "-c", PRETENDED, str(count)],
+            env={**variables, "OF": self.of, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def held(self, count: int = 1, **environment: str) -> str:
+        """Start a job; which GPUs it got, by their numbers in the machine."""
+        return output(self.start(count, **environment)).readline().strip()
+
+
+def output(process: subprocess.Popen[str]) -> IO[str]:
+    assert process.stdout is not None
+    return process.stdout
+
+
+def says_nothing(process: subprocess.Popen[str]) -> bool:
+    return select.select([output(process)], [], [], 1)[0] == []
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    jobs = Jobs(tmp_path.name)
+    yield jobs
+    for process in jobs.started:
+        process.kill()
+        process.communicate()
+    for lock in Path("/tmp", f"sampath_wsi-{os.getuid()}").glob(f"test-{jobs.of}-*"):
+        lock.unlink()
+
+
+def test_concurrent_jobs_take_different_gpus_wherever_their_temporary_files_go(jobs: Jobs, tmp_path: Path) -> None:
+    assert [jobs.held(), jobs.held(TMPDIR=str(tmp_path)), jobs.held(2)] == ["0", "1", "2 3"]
+    fifth = jobs.start()
+    assert says_nothing(fifth)
+    jobs.started[1].kill()
+    assert output(fifth).readline().strip() == "1"
+
+
+def test_jobs_keep_to_the_gpus_that_were_assigned(jobs: Jobs) -> None:
+    assert jobs.held(CUDA_VISIBLE_DEVICES="2,3") == "2"
+    # A scheduler that hides the other GPUs gives the rest new numbers.
+    assert jobs.held(CUDA_VISIBLE_DEVICES="3", SLURM_JOB_GPUS="0") == "3"
+    assert jobs.held(SLURM_JOB_GPUS="1") == "1"
+    assert jobs.held(SLURM_JOB_GPUS="0,1", SLURM_STEP_GPUS="0") == "0"
+
+
+def test_several_gpus_are_held_together_or_not_at_all(jobs: Jobs) -> None:
+    assert jobs.held() == "0"
+    three, four = jobs.start(3), jobs.start(4)
+    assert output(three).readline().strip() == "1 2 3"
+    assert says_nothing(four)
+    for process in jobs.started[:2]:
+        process.kill()
+    assert output(four).readline().strip() == "0 1 2 3"
+
+
+def test_processes_of_one_job_share_its_gpus(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    uuid = f"test-{jobs.of}-"
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=f"{uuid}{i}"))
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
+        monkeypatch.delenv(name, raising=False)
+    with held_devices(RunOptions(devices=2)) as (kind, held):
+        assert (kind, held) == ("cuda", [0, 1])
+        assert jobs.held(2) == "0 1"
+    with pytest.raises(ConfigError, match="3 devices were asked for"), leased_gpus(3):
+        pass
 
 
 def test_devices_that_do_not_exist() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from sampath_wsi.errors import ModelError, StoreError
 from sampath_wsi.infer import infer
 from sampath_wsi.slide import inspect_slide
+from sampath_wsi.stopping import Stopped, stoppable
 from sampath_wsi.store import open_store, read_array
 from sampath_wsi.tile import TileOptions, tile_slide
 
@@ -81,15 +84,34 @@ def test_what_was_computed_before_a_failure_is_written(tiles: Path, tmp_path: Pa
     frame = model_frame(open_store(tiles, "tiles")[1].grid)
     with pytest.raises(type(error)):
         run(tiles, tmp_path / "p.zarr", Failing(frame))
-    assert (tmp_path / ".p.zarr.partial" / "done.journal").read_text().split() == ["0", "4", "8"]
+    _, *done = (tmp_path / ".p.zarr.partial" / "done.journal").read_text().splitlines()
+    assert done == ["0", "4", "8"]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("loader", "writer"))]
+
+
+def test_sigterm_amid_a_batch_counts_at_its_end(tiles: Path, tmp_path: Path) -> None:
+    class Told(ColourModel):
+        def __call__(self, rgb):  # type: ignore[no-untyped-def]
+            if len(self.calls) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__call__(rgb)
+
+    frame = model_frame(open_store(tiles, "tiles")[1].grid)
+    with pytest.raises(Stopped), stoppable():
+        run(tiles, tmp_path / "p.zarr", Told(frame))
+    _, *done = (tmp_path / ".p.zarr.partial" / "done.journal").read_text().splitlines()
+    assert done == ["0", "4", "8"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_failures_to_load_and_to_write_come_out_as_they_are(tiles: Path, tmp_path: Path) -> None:
     shard = max((tiles / "rgb" / "c").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
     whole = shard.read_bytes()
     shard.write_bytes(whole[:100] + bytes(200) + whole[300:])
-    with pytest.raises(ValueError, match="checksum"):
+    with pytest.raises(StoreError, match=r"tiles\.zarr: chunk \d+/0/0/0 of the array 'rgb' is damaged.*checksum"):
+        run(tiles, tmp_path / "p.zarr")
+    shard.unlink()
+    with pytest.raises(StoreError, match=r"tiles\.zarr: chunk \d+/0/0/0 of the array 'rgb'.*its file is missing"):
         run(tiles, tmp_path / "p.zarr")
     shard.write_bytes(whole)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from zarr.codecs import GzipCodec
 
+from sampath_wsi.errors import StoreError
 from sampath_wsi.shards import Shards
 from sampath_wsi.store import create_array
 
@@ -82,5 +83,7 @@ def test_damage_is_noticed_in_chunks_and_in_the_index(tmp_path: Path, place: int
     damaged = bytearray(shard.read_bytes())
     damaged[place] ^= 1
     shard.write_bytes(damaged)
-    with pytest.raises(ValueError, match="checksum"):
+    with pytest.raises(
+        StoreError, match=r"chunk \d/\d of the array 'array' is damaged \(the checksum does not match\)"
+    ):
         Shards(array).read(slice(0, 8), slice(0, 12))

@@ -168,7 +168,10 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     damaged = bytearray(shard.read_bytes())
     damaged[10] ^= 0xFF
     shard.write_bytes(damaged)
-    with pytest.raises(StoreError, match=r"probabilities\.zarr.*damaged near map pixels"):
+    with pytest.raises(StoreError, match=r"probabilities\.zarr: chunk 0/0/0/0 of the array 'probability' is damaged"):
+        stitch(path, tmp_path / "segmentation.ome.zarr")
+    shard.unlink()
+    with pytest.raises(StoreError, match=r"chunk 0/0/0/0 of the array 'probability' .*its file is missing"):
         stitch(path, tmp_path / "segmentation.ome.zarr")
     assert not (tmp_path / "segmentation.ome.zarr").exists()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -40,23 +41,56 @@ def test_is_whole_or_absent(tmp_path: Path) -> None:
 
 def test_resumes_only_what_the_same_began(tmp_path: Path) -> None:
     path = tmp_path / "tiles.zarr"
-    store = begin(path, provenance(overlap=8))
-    store.group["a"][0:2] = 7
-    store.mark_done(0)
-    again = begin(path, provenance(overlap=8))
-    assert again.done == {0}
-    assert (again.group["a"][0:2] == 7).all()
-    other = begin(path, provenance(overlap=16))
-    assert other.done == set()
-    assert not np.asarray(other.group["a"][:]).any()
+    with begin(path, provenance(overlap=8)) as store:
+        store.group["a"][0:2] = 7
+        store.mark_done(0)
+    with begin(path, provenance(overlap=8)) as again:
+        assert again.done == {0}
+        assert (again.group["a"][0:2] == 7).all()
+    with begin(path, provenance(overlap=16)) as other:
+        assert other.done == set()
+        assert not np.asarray(other.group["a"][:]).any()
 
 
 def test_a_journal_line_cut_short_does_not_count(tmp_path: Path) -> None:
-    store = begin(tmp_path / "tiles.zarr", provenance())
-    store.mark_done(4)
+    with begin(tmp_path / "tiles.zarr", provenance()) as store:
+        store.mark_done(4)
     with open(tmp_path / ".tiles.zarr.partial" / "done.journal", "a") as journal:
         journal.write("12")
-    assert begin(tmp_path / "tiles.zarr", provenance()).done == {4}
+    for _ in range(2):
+        with begin(tmp_path / "tiles.zarr", provenance()) as store:
+            assert store.done == {4}
+
+
+def test_only_one_writes_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "tiles.zarr"
+    with begin(path, provenance()):
+        with pytest.raises(StoreError, match=rf"tiles\.zarr: process {os.getpid()} on .* is writing it at this moment"):
+            begin(path, provenance())
+        with pytest.raises(StoreError, match="is writing it"):
+            begin(path, provenance(overlap=8))
+    store = begin(path, provenance())
+    store.finish()
+    begin(path, provenance(overlap=8)).finish()
+    assert [entry.name for entry in path.iterdir() if entry.name.startswith("done")] == []
+
+
+def test_a_run_killed_at_its_last_step_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "tiles.zarr"
+    begin(path, provenance()).finish()
+    (path / "done.journal").write_text("0\n2\n")
+    assert is_finished(path, provenance())
+    assert not (path / "done.journal").exists()
+
+
+def test_what_zarr_left_half_written_is_removed(tmp_path: Path) -> None:
+    with begin(tmp_path / "tiles.zarr", provenance()) as store:
+        store.group["a"][0:2] = 7
+    left = tmp_path / ".tiles.zarr.partial" / "a" / "c" / "0" / "0.fb0bc267.partial"
+    left.write_bytes(b"half")
+    with begin(tmp_path / "tiles.zarr", provenance()) as store:
+        assert not left.exists()
+        assert (store.group["a"][0:2] == 7).all()
 
 
 def test_finished_means_the_same_provenance(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -16,7 +17,8 @@ from sampath_wsi.cli import results as results
 from sampath_wsi.cli import stages as stages
 from sampath_wsi.cli import testing as testing
 from sampath_wsi.cli import training as training
-from sampath_wsi.errors import SampathError
+from sampath_wsi.errors import SampathError, one_line
+from sampath_wsi.stopping import Stopped
 
 app = typer.Typer(
     name="sampath-wsi",
@@ -59,6 +61,9 @@ def main() -> None:
     """Run the command line; exit code 0 on success, 2 on an error of the user or the machine, 1 on a defect."""
     # Threads of torch that wait must not spin: on shared cores that made a training step several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # File names may hold what the terminal's encoding does not.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except SampathError as error:
@@ -68,7 +73,12 @@ def main() -> None:
             raise
         remedy = _REMEDIES.get(error.errno, "Check the path; --debug before the command shows where it happened.")
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}. {remedy}", error, 2)
+        _fail(one_line(f"{where}{error.strerror}. {remedy}"), error, 2)
+    except MemoryError as error:
+        _fail("out of memory. Give the job more memory, or fewer threads.", error, 2)
+    except Stopped:
+        print("sampath-wsi: stopped by SIGTERM; the same command goes on with what is finished", file=sys.stderr)
+        sys.exit(143)
     except KeyboardInterrupt:
         print("sampath-wsi: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""The commands that look at results: report, cohort, evaluate, show."""
+"""The commands that look at results: report, cohort, evaluate, show, check."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from sampath_wsi.cli.run import log, stage_run
 from sampath_wsi.cli.stages import Mpp, Record
-from sampath_wsi.errors import ConfigError
+from sampath_wsi.errors import ConfigError, StoreError
 
 _SHOWN = {
     "segmentation.geojson.gz": "Objects for QuPath",
@@ -22,7 +22,7 @@ _SHOWN = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (report, cohort, evaluate, show):
+    for command in (report, cohort, evaluate, show, check):
         app.command()(command)
 
 
@@ -115,3 +115,29 @@ def show(results: Annotated[Path, typer.Argument(help="The folder of all results
             for name, entry in scores["classes"].items():
                 print(f"    {name:26} {entry['dice']:.4f}")
             print(f"    {'macro average':26} {scores['macro']['dice']:.4f}")
+
+
+def check(
+    stores: Annotated[list[Path], typer.Argument(help="Finished stores (.zarr) of tile, infer or stitch.")],
+    repair: Annotated[bool, typer.Option(help="Set aside what is damaged; its stage then makes that anew.")] = False,
+) -> None:
+    """Read stores from end to end and name every damaged chunk.
+
+    Example: sampath-wsi check --repair results/slides/*/*.zarr
+    """
+    from sampath_wsi.integrity import find_damage, set_aside
+
+    damaged = 0
+    for store in stores:
+        damage = find_damage(store)
+        for each in damage:
+            print(each.what)
+        if not damage:
+            print(f"{store}: whole")
+            continue
+        damaged += 1
+        if repair:
+            done = set_aside(store, damage)
+            print(f"{store}: set aside with {done} finished shards; now run its stage, or snakemake {store}/zarr.json")
+    if damaged and not repair:
+        raise StoreError(f"{damaged} of {len(stores)} stores are damaged", "--repair keeps what is whole of them.")

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 import platform
-import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from sampath_wsi import __version__
-from sampath_wsi.errors import SampathError
+from sampath_wsi.errors import SampathError, one_line
 from sampath_wsi.files import write_json
+from sampath_wsi.stopping import Stopped, stoppable
 
 log = logging.getLogger("sampath_wsi")
 
@@ -66,7 +66,7 @@ class StageRun:
 
 
 @contextmanager
-def stage_run(stage: str, subject: str, record: Path | None) -> Iterator[StageRun]:
+def stage_run(stage: str, subject: str, record: Path | None, *, stops: bool = True) -> Iterator[StageRun]:
     """Log the begin and end of a stage, and keep its record.
 
     Parameters
@@ -75,6 +75,8 @@ def stage_run(stage: str, subject: str, record: Path | None) -> Iterator[StageRu
         What it works on, for the log.
     record
         Where the record goes; None keeps none.
+    stops
+        Whether SIGTERM ends the stage in order (see :mod:`sampath_wsi.stopping`); False leaves it to the stage.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     log.info(
@@ -85,14 +87,12 @@ def stage_run(stage: str, subject: str, record: Path | None) -> Iterator[StageRu
         platform.python_version(),
         platform.node(),
     )
-    if record is not None:
-        # A scheduler's SIGTERM ends a stage as Ctrl-C does, so that its threads stop in order and the record tells.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = StageRun(stage)
     begun = time.monotonic()
     _write(record, {"stage": stage, "status": "running"})
     try:
-        yield run
+        with stoppable() if stops else nullcontext():
+            yield run
     except BaseException as error:
         run.stop()
         _try_write(record, {"stage": stage, "status": "failed", "error": _reason(error)})
@@ -108,9 +108,13 @@ def stage_run(stage: str, subject: str, record: Path | None) -> Iterator[StageRu
 def _reason(error: BaseException) -> str:
     if isinstance(error, SampathError):
         return str(error)
+    if isinstance(error, Stopped):
+        return "stopped by SIGTERM"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return one_line(f"{type(error).__name__}: {error}")
 
 
 def _write(record: Path | None, value: dict[str, Any]) -> None:

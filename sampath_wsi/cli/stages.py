@@ -64,7 +64,14 @@ def tile(
         from sampath_wsi.slide import inspect_slide
         from sampath_wsi.tile import TileOptions, tile_slide
         from sampath_wsi.tissue import TissueOptions
+        from sampath_wsi.validation import check_finite
 
+        check_finite(
+            min_tissue=min_tissue,
+            tissue_mpp=tissue_mpp,
+            min_tissue_area=min_tissue_area,
+            min_tissue_hole=min_tissue_hole,
+        )
         card = ModelCard.read(resolve_model(model) / CARD_NAME)
         info = inspect_slide(slide, mpp=parse_mpp(mpp) if mpp else None, mpp_source=mpp_source)
         options = TileOptions(
@@ -197,8 +204,10 @@ def vectorize(
     Example: sampath-wsi vectorize a/segmentation.ome.zarr --out a/segmentation.geojson.gz
     """
     with stage_run("vectorize", str(segmentation), record) as run:
+        from sampath_wsi.validation import check_finite
         from sampath_wsi.vectorize import vectorize as vectorize_store
 
+        check_finite(tolerance=tolerance, min_area=min_area, min_hole=min_hole)
         result = vectorize_store(
             segmentation,
             out,

@@ -62,7 +62,8 @@ def train(
     """
     if int(os.environ.get("LOCAL_RANK", "0")):  # one of several processes: the first one speaks
         logging.disable(logging.WARNING)
-    with stage_run("train", str(recipe), None) as run:
+    # Lightning minds SIGTERM itself.
+    with stage_run("train", str(recipe), None, stops=False) as run:
         from sampath_wsi.train.loop import train as train_model
         from sampath_wsi.train.trainer import RunOptions
 

@@ -167,5 +167,5 @@ def _checked_sha256(weights: Path, card: ModelCard) -> str:
 def _read_weights(weights: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(weights)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, AttributeError, RuntimeError) as error:
         raise ModelError(f"{weights}: not a whole safetensors file ({error})", "Get the model again.") from error

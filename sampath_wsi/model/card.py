@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ModelError
@@ -18,12 +18,19 @@ from sampath_wsi.errors import ModelError
 CARD_NAME = "card.json"
 FORMAT_VERSION: Literal[1] = 1
 
-Triple = tuple[float, float, float]
-Positive = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
+# Limits far beyond every model: a number beyond them would fill the memory before anything else is noticed.
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Spread = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Triple = tuple[Finite, Finite, Finite]
+SpreadTriple = tuple[Spread, Spread, Spread]
+Positive = Annotated[int, Field(gt=0, le=1 << 14)]
+Natural = Annotated[int, Field(ge=0, le=1 << 14)]
+Depth = Annotated[int, Field(gt=0, le=256)]
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+# Arguments of timm.create_model that read or fetch files.
+_LOADING = ("checkpoint_path", "cache_dir")
 PATCH_PX = 16
 """Side of SAM's patches; the feature grid has ``image_size / 16`` cells a side whatever the encoders."""
 MAP_STRIDE_PX = 4
@@ -50,7 +57,7 @@ class SamEncoderSpec(_Record):
     """
 
     embed_dim: Positive
-    depth: Positive
+    depth: Depth
     heads: Positive
     global_blocks: tuple[Natural, ...]
     window: Positive = 14
@@ -102,7 +109,15 @@ class PathologyEncoderSpec(_Record):
     name: str
     kwargs: dict[str, Any] = {}
     mean: Triple = (0.5, 0.5, 0.5)
-    std: Triple = (0.5, 0.5, 0.5)
+    std: SpreadTriple = (0.5, 0.5, 0.5)
+
+    @field_validator("kwargs")
+    @classmethod
+    def _only_the_shape(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        for name in kwargs:
+            if name.startswith("pretrained") or name in _LOADING:
+                raise ValueError(f"'{name}' would make timm load files; a card says only how the encoder is built")
+        return kwargs
 
     @classmethod
     def hipt(cls) -> PathologyEncoderSpec:
@@ -190,11 +205,11 @@ class ModelCard(_Record):
     description: str = ""
     architecture: Architecture
     classes: tuple[TissueClass, ...] = Field(min_length=1, max_length=254)
-    mpp: float = Field(gt=0, allow_inf_nan=False)
+    mpp: float = Field(ge=0.01, le=100)
     tile_px: Positive
     overlap_px: Natural
     mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
+    std: SpreadTriple = IMAGENET_STD
     encoders: tuple[EncoderProvenance, ...] = ()
     recipe: dict[str, Any] = {}
     data: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import struct
 import types
 import zipfile
 from collections.abc import Sequence
@@ -19,6 +20,24 @@ from sampath_wsi.errors import ModelError
 log = logging.getLogger(__name__)
 
 State = dict[str, torch.Tensor]
+
+# A stream of a pickle's instructions that was cut or altered fails in as many ways as there are instructions.
+_DAMAGED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 _PLAIN = {
     ("collections", "OrderedDict"),
@@ -53,7 +72,7 @@ def read_checkpoint(path: Path, *, allowed: Sequence[type] = (), trust: bool = F
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, *_DAMAGED) as error:
             raise _unreadable(path, error) from error
     with torch.serialization.safe_globals(list(allowed)):
         try:
@@ -62,7 +81,7 @@ def read_checkpoint(path: Path, *, allowed: Sequence[type] = (), trust: bool = F
             foreign = _foreign_globals(path)
             if not foreign:
                 raise _unreadable(path, "it is not a plain checkpoint of torch") from error
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except _DAMAGED as error:
             raise _unreadable(path, error) from error
     if not trust:
         raise ModelError(
@@ -121,7 +140,7 @@ def _unreadable(path: Path, reason: object) -> ModelError:
 def _foreign_globals(path: Path) -> list[str]:
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except (ValueError, RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+    except (pickle.UnpicklingError, *_DAMAGED):
         return []
 
 
@@ -162,5 +181,5 @@ def _read_with_placeholders(path: Path) -> Any:
     pickle_module = types.SimpleNamespace(Unpickler=_InertUnpickler, __name__="inert pickle")
     try:
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=pickle_module)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError, AttributeError) as error:
+    except (pickle.UnpicklingError, *_DAMAGED) as error:
         raise _unreadable(path, error) from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import shapely
 from shapely.geometry.base import BaseGeometry
 
 from sampath_wsi.errors import AnnotationError
@@ -74,7 +75,7 @@ def read_annotations(path: Path) -> list[Annotation]:
     for index, feature in enumerate(load_features(path)):
         try:
             annotations.append(_annotation(feature))
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError, shapely.errors.ShapelyError) as error:
             raise AnnotationError(
                 f"{path}: feature {index}: {str(error)[:200]}", "Correct or remove that object and export again."
             ) from None

@@ -74,7 +74,7 @@ def _unwrap(document: object, nested: bool) -> Iterator[dict[str, Any]]:
         return
     if not isinstance(document, dict):
         raise ValueError("there is something other than a feature where a feature should be")
-    kind = document.get("type")
+    kind = str(document.get("type"))
     if kind == "FeatureCollection":
         features = document.get("features")
         if not isinstance(features, list) or not all(
@@ -87,4 +87,4 @@ def _unwrap(document: object, nested: bool) -> Iterator[dict[str, Any]]:
     elif kind in _GEOMETRIES:
         yield {"type": "Feature", "geometry": document}
     else:
-        raise ValueError(f"{str(kind)[:40]!r} is not a type of GeoJSON")
+        raise ValueError(f"{kind[:40]!r} is not a type of GeoJSON")

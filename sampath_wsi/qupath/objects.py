@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal
@@ -17,6 +18,7 @@ from shapely import MultiPolygon, Polygon
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError
+from sampath_wsi.files import open_alone
 
 ObjectType = Literal["annotation", "detection"]
 # The names that every version of QuPath reads; it does not recognise a bare ".gz".
@@ -74,6 +76,8 @@ class ObjectWriter:
     ------
     ConfigError
         If QuPath would not recognise the name of the file.
+    StoreError
+        When the block is entered, if another process is writing the same file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,8 +94,8 @@ class ObjectWriter:
         self._stream: IO[bytes] = self._file
 
     def __enter__(self) -> ObjectWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._aside, "wb")
+        self._file = os.fdopen(open_alone(self._aside, self.path), "wb")
+        self._file.truncate(0)
         self._stream = self._file
         if self.path.suffix == ".gz":
             # Neither name nor time in the header, so that the bytes depend on the features alone.
@@ -112,14 +116,23 @@ class ObjectWriter:
         try:
             if error is None:
                 self._put(b"\n]}\n")
-        finally:
-            if self._stream is not self._file:
-                self._stream.close()
-            self._file.close()
-            if error is not None:
-                self._aside.unlink(missing_ok=True)
-        if error is None:
-            os.replace(self._aside, self.path)
+                if self._stream is not self._file:
+                    self._stream.close()
+                self._file.flush()
+                # Before it is closed: until then no other process can write to it.
+                os.replace(self._aside, self.path)
+        except BaseException:
+            self._give_up()
+            raise
+        if error is not None:
+            self._give_up()
+        self._file.close()
+
+    def _give_up(self) -> None:
+        self._aside.unlink(missing_ok=True)
+        for each in (self._stream, self._file):
+            with suppress(OSError):  # the disk is full, say: the first error is the one to report
+                each.close()
 
     def _put(self, data: bytes) -> None:
         self._stream.write(data)

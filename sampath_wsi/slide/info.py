@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ PLAUSIBLE_MPP = (0.02, 100.0)
 # Readers that crop to openslide.bounds-*: QuPath does so for these formats in every version.
 _CROPPED_BY_QUPATH = ("mirax", "leica")
 _SAMPLE_BYTES = 1 << 16
+# OpenSlide decodes a whole tile at once: slides in one strip have some 30,000 x 5,000 px, damaged headers 4 billion.
+_MAX_TILE_PX = 1 << 29
+_MPP_REMEDY = "Give the true value in the column 'mpp' of the sample sheet (or with --mpp)."
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,11 @@ def inspect_slide(
     """
     path = Path(path)
     with open_slide(path) as handle:
-        properties = dict(handle.properties)
+        properties = _properties(handle)
+        _check_levels(path, handle, properties)
         if mpp is None:
             mpp, mpp_source = _mpp_of_metadata(path, properties), "metadata"
+        _check_mpp(path, mpp, mpp_source)
         size = handle.dimensions
         return SlideInfo(
             path=path,
@@ -136,18 +142,44 @@ def open_slide(path: Path) -> openslide.OpenSlide:
         raise SlideError(f"{path}: cannot be opened: {error}", "Copy or export it again.") from error
 
 
+def _properties(handle: openslide.OpenSlide) -> dict[str, str]:
+    """What a slide says of itself; damaged slides name properties that they do not have, which are left out."""
+    return {name: value for name in handle.properties if (value := handle.properties.get(name)) is not None}
+
+
+def _check_levels(path: Path, handle: openslide.OpenSlide, properties: dict[str, str]) -> None:
+    """Refuse what OpenSlide would die of: it ends the process where it gets no memory for a tile or a level's index."""
+    width, height = handle.dimensions
+    for level, (level_width, level_height) in enumerate(handle.level_dimensions):
+        remedy = "The file is damaged: copy or export it again."
+        downsample = min(width / level_width, height / level_height)
+        # Small levels are rounded to whole pixels, and some scanners round to whole tiles.
+        for length, whole in ((level_width, width), (level_height, height)):
+            if abs(length - whole / downsample) > 2 + 0.2 * length:
+                raise SlideError(
+                    f"{path}: level {level} says that it has {level_width} x {level_height} px, "
+                    f"which are not the proportions of the slide ({width} x {height} px)",
+                    remedy,
+                )
+        sides = [properties.get(f"openslide.level[{level}].tile-{side}", "0") for side in ("width", "height")]
+        if math.prod(int(side) if side.isdigit() else 0 for side in sides) > _MAX_TILE_PX:
+            raise SlideError(f"{path}: level {level} says that its tiles have {' x '.join(sides)} px", remedy)
+
+
+def _check_mpp(path: Path, mpp: tuple[float, float], source: MppSource) -> None:
+    low, high = PLAUSIBLE_MPP
+    if not all(low <= value <= high for value in mpp):
+        who = "its metadata give" if source == "metadata" else f"the {source} gives"
+        raise SlideError(f"{path}: {who} {mpp[0]:g} x {mpp[1]:g} um/px, which no slide has", _MPP_REMEDY)
+
+
 def _mpp_of_metadata(path: Path, properties: dict[str, str]) -> tuple[float, float]:
-    remedy = "Give the true value in the column 'mpp' of the sample sheet (or with --mpp)."
     try:
-        mpp = float(properties[openslide.PROPERTY_NAME_MPP_X]), float(properties[openslide.PROPERTY_NAME_MPP_Y])
+        return float(properties[openslide.PROPERTY_NAME_MPP_X]), float(properties[openslide.PROPERTY_NAME_MPP_Y])
     except (KeyError, ValueError):
         power = properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)
         hint = f" (it names a {power}x objective only)" if power else ""
-        raise SlideError(f"{path}: its metadata hold no resolution (mpp){hint}", remedy) from None
-    low, high = PLAUSIBLE_MPP
-    if not all(low <= value <= high for value in mpp):
-        raise SlideError(f"{path}: its metadata give {mpp[0]:g} x {mpp[1]:g} um/px, which no slide has", remedy)
-    return mpp
+        raise SlideError(f"{path}: its metadata hold no resolution (mpp){hint}", _MPP_REMEDY) from None
 
 
 def _bounds(properties: dict[str, str], size: tuple[int, int]) -> tuple[int, int, int, int]:

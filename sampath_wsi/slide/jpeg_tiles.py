@@ -8,6 +8,7 @@ reads.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 _VENDORS = ("aperio", "generic-tiff")
 _COLOUR_SPACES: dict[int, str] = {tifffile.PHOTOMETRIC.RGB: "RGB", tifffile.PHOTOMETRIC.YCBCR: "YCBCR"}
 _RESTART_INTERVAL = b"\xff\xdd\x00\x04"
+# Threads hold several tiles in memory; larger ones than this (slides in one piece) are OpenSlide's.
+_MAX_TILE_PX = 1 << 24
 # What libjpeg fills in for data that are missing.
 _FILLER = 128
 
@@ -56,7 +59,9 @@ class JpegTiles:
             If OpenSlide must read it.
         """
         count = int(self.byte_counts[index])
-        data = os.pread(file, count, int(self.offsets[index])) if count else b""
+        # A tile that is not in the file is not looked for: its length alone may be more than there is memory.
+        inside = 0 < count <= os.fstat(file).st_size - int(self.offsets[index]) and self.offsets[index] >= 0
+        data = os.pread(file, count, int(self.offsets[index])) if inside else b""
         if not data or len(data) < count or _RESTART_INTERVAL in data:
             raise UndecodableError
         try:
@@ -108,6 +113,8 @@ def _tiles_of_size(pages: list[tifffile.TiffPage], size_px: tuple[int, int]) -> 
         tables=page.jpegtables,
         colour_space=_COLOUR_SPACES[page.photometric],
     )
+    if not 0 < math.prod(found.tile_px) <= _MAX_TILE_PX:
+        return None
     rows, columns = found.rows_columns
     return found if len(found.offsets) == len(found.byte_counts) == rows * columns else None
 
@@ -118,6 +125,7 @@ def _is_plain_jpeg(page: tifffile.TiffPage) -> bool:
         and page.photometric in _COLOUR_SPACES
         and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
         and (page.samplesperpixel, page.bitspersample) == (3, 8)
+        and isinstance(page.jpegtables, bytes | None)
         and page.imagedepth == page.tiledepth == 1
         and page.tags.valueof("Orientation", default=1) == 1
     )

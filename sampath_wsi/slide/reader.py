@@ -9,6 +9,7 @@ become the slide's background.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,9 @@ from sampath_wsi.slide.jpeg_tiles import UndecodableError, find_jpeg_tiles
 from sampath_wsi.slide.resampling import Resampling
 
 _OVERVIEW_READ_PX = 2048
+# More pixels of a level (512 MB) are read in pieces: a model of low resolution on a slide that has a single level, or
+# a resolution that is wrong.
+_MAX_READ_PX = 1 << 27
 
 
 class SlideReader:
@@ -56,7 +60,7 @@ class SlideReader:
         """Announce rectangles that will be read, each once, at one size: what they share is then decoded once."""
         for box in boxes_level0_px:
             level, plan = self._plan(box, size_px)
-            if level in self._direct:
+            if level in self._direct and math.prod(plan.size_read_px) <= _MAX_READ_PX:
                 self._direct[level].expect(plan.left, plan.top, plan.size_read_px)
 
     def read(
@@ -92,7 +96,12 @@ class SlideReader:
         """
         level, plan = self._plan(box_level0_px, size_px)
         out = np.empty((size_px[1], size_px[0], 3), np.uint8) if out is None else out
-        plan.apply(self._read_level(level, plan, what), out)
+        pieces = list(self._pieces(box_level0_px, out)) if math.prod(plan.size_read_px) > _MAX_READ_PX else []
+        if len(pieces) > 1:
+            for box, part in pieces:
+                self.read(box, (part.shape[1], part.shape[0]), what=what, out=part)
+        else:
+            plan.apply(self._read_level(level, plan, what), out)
         return out
 
     def overview(self, box_level0_px: Box, size_px: tuple[int, int], *, threads: int = 1) -> NDArray[np.uint8]:

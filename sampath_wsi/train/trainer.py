@@ -14,11 +14,10 @@ import sampath_wsi.model.torchvision_compat  # noqa: F401
 
 # isort: split
 import lightning.pytorch as lightning
-import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
-from sampath_wsi.device import leased_device
+from sampath_wsi.device import leased_device, leased_gpus
 from sampath_wsi.errors import ConfigError, SampathError
 from sampath_wsi.train.checkpoints import SafeCheckpointIO
 from sampath_wsi.train.recipe import Recipe
@@ -58,7 +57,7 @@ class RunOptions:
 
 @contextmanager
 def held_devices(options: RunOptions) -> Iterator[tuple[str, Devices]]:
-    """Where a run is computed: (kind of device, which); a single GPU is kept from other jobs until the block ends.
+    """Where a run is computed: (kind of device, which); GPUs are kept from other jobs until the block ends.
 
     Raises
     ------
@@ -73,11 +72,10 @@ def held_devices(options: RunOptions) -> Iterator[tuple[str, Devices]]:
     kind = "cuda" if request == "auto" else request
     if kind not in ("cuda", "cpu"):
         raise ConfigError(f"device '{request}' cannot be used {count} times", "Use auto, cuda or cpu.")
-    if kind == "cuda" and torch.cuda.device_count() < count:
-        raise ConfigError(
-            f"{count} devices were asked for, torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices",
-            "Lower the number of devices.",
-        )
+    if kind == "cuda":
+        with leased_gpus(count) as held:
+            yield kind, held
+        return
     yield kind, count
 
 
@@ -115,7 +113,7 @@ def make_trainer(
         raise ConfigError(
             f"the recipe {recipe.name} wants fp16, which a CPU cannot train in", "Use precision: bf16 or fp32."
         )
-    several = isinstance(devices, int) and devices > 1
+    several = (devices if isinstance(devices, int) else len(devices)) > 1
     return lightning.Trainer(
         accelerator=kind,
         devices=devices,

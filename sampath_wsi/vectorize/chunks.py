@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sampath_wsi.errors import StoreError
 from sampath_wsi.shards import Shards
 from sampath_wsi.store import open_store, read_array
 
@@ -112,18 +111,8 @@ class StoreMap:
 
     def _read(self, which: int, window: Window) -> NDArray[Any]:
         rows, columns = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
-        try:
-            array = self.arrays[which]
-            found: NDArray[Any] = array.read(*(slice(0, n) for n in array.shape[:-2]), rows, columns)
-        except (ValueError, RuntimeError, OSError) as error:
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(
-                f"{self.path}: damaged near map pixels x {window.x}-{window.x + window.width}, "
-                f"y {window.y}-{window.y + window.height}: {error}",
-                "Delete the store and stitch the slide again.",
-            ) from error
-        return found
+        array = self.arrays[which]
+        return array.read(*(slice(0, n) for n in array.shape[:-2]), rows, columns)
 
 
 @dataclass(frozen=True)

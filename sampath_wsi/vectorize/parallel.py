@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -29,6 +32,20 @@ def _context() -> BaseContext:
     return context
 
 
+def _begin_worker() -> None:
+    """Leave it to the parent to react to signals that all processes of a job get, and end when it dies."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 class Workers:
     """Worker processes for several passes; with one worker everything runs in this process.
 
@@ -46,7 +63,9 @@ class Workers:
 
     def __enter__(self) -> Workers:
         if self.count > 1:
-            self._pool = self._stack.enter_context(ProcessPoolExecutor(self.count, mp_context=_context()))
+            self._pool = self._stack.enter_context(
+                ProcessPoolExecutor(self.count, _context(), initializer=_begin_worker)
+            )
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -122,7 +122,7 @@ def vectorize(
     ConfigError
         If an option makes no sense.
     StoreError
-        If there is no finished segmentation store, or it is damaged.
+        If there is no finished segmentation store, or it is damaged, or another process is writing ``out``.
     """
     group, provenance = open_store(Path(segmentation_path), "segmentation")
     del group
@@ -133,14 +133,12 @@ def vectorize(
     px_um2 = drawing.mpp_map**2
     cleaning = Cleaning(tolerance_um / drawing.mpp_map, min_area_um2 / px_um2, min_hole_um2 / px_um2)
     writer = ObjectWriter(Path(out))
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    with Spool(Path(out).parent) as spool:
+    with writer, Spool(Path(out).parent) as spool:
         statistics = draw_map(
             class_map, drawing, cleaning, spool, chunk_map_px=CHUNK_MAP_PX, workers=workers, progress=progress
         )
-        with writer:
-            for feature in spool:
-                writer.write(feature)
+        for feature in spool:
+            writer.write(feature)
     height, width = class_map.shape
     changed = statistics.changed_map_px / (height * width)
     return VectorizeResult(

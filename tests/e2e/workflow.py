@@ -21,9 +21,14 @@ def checkout(folder: Path) -> Path:
 
 def snakemake(folder: Path, *words: object, cores: int = 2) -> subprocess.CompletedProcess[str]:
     """`snakemake --resources gpu=1 --cores N ...` in a working directory."""
-    command = ["snakemake", "--resources", "gpu=1", "--cores", str(cores), *map(str, words)]
+    return run(folder, "--resources", "gpu=1", "--cores", cores, *words)
+
+
+def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """`snakemake ...` in a working directory."""
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    command = ["snakemake", *map(str, words)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
 
 

@@ -72,7 +72,8 @@ rule cohort:
     conda:
         "../../envs/cpu.yaml"
     params:
-        command=COHORT_COMMAND,
+        # A function, so that Snakemake leaves braces in it alone.
+        command=lambda wildcards: COHORT_COMMAND,
         rows=[(row.slide, row.extra) for row in SLIDES.values()],
     shell:
         "{params.command} > {log:q} 2>&1"

@@ -40,7 +40,7 @@ rule infer:
         "../../envs/gpu.yaml"
     threads: 4
     resources:
-        gpu=1,
+        gpu=0 if CONFIG["infer"]["device"] == "cpu" else 1,
     params:
         store=lambda wildcards, output: Path(output[0]).parent,
         options=arguments({"model": MODEL_DIR, **CONFIG["infer"]}),

@@ -1,0 +1,57 @@
+"""A process that has loaded the package and forks a child for every command line; run as a script.
+
+So a test can kill a stage at many moments without starting as many interpreters. It must run with
+``OMP_NUM_THREADS=1``: a child does not have the threads of the process that it was forked from. A request is a line of
+JSON ``[arguments, seconds until SIGKILL or null, log]``, its answer ``[exit code (negative: the signal), seconds]``.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+
+import sampath_wsi.infer
+import sampath_wsi.predictor
+import sampath_wsi.sheet
+import sampath_wsi.stitch
+import sampath_wsi.tile
+import sampath_wsi.vectorize  # noqa: F401
+from sampath_wsi.cli import main
+from sampath_wsi.cli.run import StageRun
+from sampath_wsi.model.bundle import load_bundle
+
+
+def child(arguments: list[str], log: str) -> None:
+    """Be the command line."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    # Every step, where the command line shows one a minute.
+    StageRun.progress = lambda _, done, total: os.write(2, f"progress {done}\n".encode())  # type: ignore
+    sys.argv = ["sampath-wsi", *arguments]
+    main()
+
+
+def serve() -> None:
+    """Answer requests until there are no more."""
+    load_bundle("demo")  # and with it what a model imports when it is built
+    gc.freeze()
+    for line in sys.stdin:
+        arguments, kill_after_s, log = json.loads(line)
+        begun = time.monotonic()
+        if (pid := os.fork()) == 0:
+            try:
+                child(arguments, log)
+            except SystemExit as end:
+                os._exit(int(end.code or 0))  # taking torch apart takes longer than a stage
+        if kill_after_s is not None:
+            time.sleep(kill_after_s)
+            os.kill(pid, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(json.dumps([code, time.monotonic() - begun]), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,3 @@
+#!/bin/sh
+# Ends Jobs. Snakemake waits for two seconds at most.
+kubectl delete --wait=false "$@"
