@@ -48,8 +48,6 @@ class Shards:
         self._index: dict[tuple[int, ...], NDArray[np.uint64] | None] = {}
         codec = _zstd_of(array)
         self._zstd = None if codec is None else Zstd(level=codec.level, checksum=codec.checksum)
-        if self._zstd is not None:
-            self._folder = _store_path(array) / array.path
 
     def read(self, *window: slice) -> NDArray[Any]:
         """A window: a slice with start and stop, within the array, for every axis."""
@@ -91,7 +89,7 @@ class Shards:
                 parts += [packed, _crc(packed)]
                 offset += len(packed) + _CRC_BYTES
         if parts:
-            path = self._path(place)
+            path = shard_path(self.array, place)
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "wb") as file:
                 file.writelines([*parts, index.tobytes(), _crc(index.tobytes())])
@@ -116,7 +114,7 @@ class Shards:
         offset, length = index[tuple(at % n for at, n in zip(place, self._chunks_per_shard, strict=True))]
         if offset == _EMPTY:
             return None
-        with open(self._path(shard), "rb", buffering=0) as file:
+        with open(shard_path(self.array, shard), "rb", buffering=0) as file:
             packed = _checked(os.pread(file.fileno(), int(length), int(offset)))
         assert self._zstd is not None
         return np.frombuffer(self._zstd.decode(packed), self.dtype.newbyteorder("<")).reshape(self.chunks)
@@ -125,15 +123,12 @@ class Shards:
         shape = *self._chunks_per_shard, 2
         length = 8 * int(np.prod(shape)) + _CRC_BYTES
         try:
-            with open(self._path(shard), "rb", buffering=0) as file:
+            with open(shard_path(self.array, shard), "rb", buffering=0) as file:
                 end = file.seek(0, os.SEEK_END)
                 raw = _checked(os.pread(file.fileno(), length, max(0, end - length)))
         except FileNotFoundError:
             return None
         return np.frombuffer(raw, "<u8").reshape(shape)
-
-    def _path(self, shard: tuple[int, ...]) -> Path:
-        return self._folder / self.array.metadata.encode_chunk_key(shard)
 
 
 def read_whole(array: zarr.Array[Any]) -> NDArray[Any]:
