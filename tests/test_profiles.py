@@ -13,7 +13,7 @@ import yaml
 from .conftest import ROOT
 
 FOLDER = ROOT / "workflow" / "profiles"
-CLUSTERS = sorted(path.name for path in FOLDER.iterdir() if path.name != "default")
+CLUSTERS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir() and path.name != "default")
 # What a site changes or a scheduler has words of its own for.
 OF_A_SITE = {"project", "queue", "image", "claim", "mount", "slurm_account", "slurm_partition", "gpu"}
 RUNNING, DONE = "running", "success"

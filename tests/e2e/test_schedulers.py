@@ -14,7 +14,7 @@ from tests.helpers import blob_slide
 from . import stand_ins
 from .workflow import ROOT, checkout, run
 
-PROFILES = sorted(path.name for path in (ROOT / "workflow" / "profiles").iterdir())
+PROFILES = sorted(path.name for path in (ROOT / "workflow" / "profiles").iterdir() if path.is_dir())
 GENERIC = [name for name in PROFILES if name not in ("default", "slurm")]
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]

@@ -6,12 +6,4 @@ case $answer in
     DONE | EXIT | *"is not found"*) ;;
     *) echo running && exit ;; # also where LSF itself does not answer
 esac
-exit_file=.snakemake/cluster/$1.exit
-# A shared file system shows the file late.
-for pause in 0 5 10; do
-    sleep "$pause"
-    test -s "$exit_file" && break
-done
-code=$(cat "$exit_file" 2>/dev/null)
-rm -f "$exit_file"
-test "$code" = 0 && echo success || echo failed
+. "$(dirname "$0")/../outcome.sh"

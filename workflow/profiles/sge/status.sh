@@ -7,12 +7,4 @@ case $answer in
     *"error reason"*) qdel "$1" >/dev/null && echo failed && exit ;; # could not be started, and would wait for ever
     *) echo running && exit ;; # also where the master does not answer
 esac
-exit_file=.snakemake/cluster/$1.exit
-# A shared file system shows the file late.
-for pause in 0 5 10; do
-    sleep "$pause"
-    test -s "$exit_file" && break
-done
-code=$(cat "$exit_file" 2>/dev/null)
-rm -f "$exit_file"
-test "$code" = 0 && echo success || echo failed
+. "$(dirname "$0")/../outcome.sh"
