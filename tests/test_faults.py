@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -171,15 +172,23 @@ def large_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_worker_outlives_vectorize(large_map: Path, tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("processes", "delay"), [(3, 0.0), (4, 0.05), (5, 0.0), (5, 0.2)])
+def test_no_worker_outlives_vectorize(
+    large_map: Path, tmp_path: Path, number: signal.Signals, processes: int, delay: float
+) -> None:
+    """Whatever the workers are at: being started, importing, in a task, sending its result."""
     command = [COMMAND, "vectorize", str(large_map), "--out", str(tmp_path / "s.geojson"), "--threads", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        while process.poll() is None and len(session(process.pid)) < 5:
-            time.sleep(0.01)
-        time.sleep(0.2)
-        # A scheduler signals all processes of a job; the kernel, when memory runs out, kills one.
-        (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
-        _, messages = process.communicate(timeout=60)
+        try:
+            while process.poll() is None and len(session(process.pid)) < processes:
+                time.sleep(0.003)
+            time.sleep(delay)
+            # A scheduler signals all processes of a job; the kernel, when memory runs out, kills one.
+            (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
+            _, messages = process.communicate(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert "Traceback" not in messages
     until = time.monotonic() + 20
