@@ -10,7 +10,7 @@ PIP_OPTIONS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt $(PIP_OPTIONS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo test test-clusters lint clean
+.PHONY: install demo test test-clusters test-browser test-viewers lint clean
 
 install: $(VENV)/.installed
 
@@ -39,7 +39,7 @@ lint: $(VENV)/.installed-test
 	snakemake --lint
 
 test: lint
-	pytest -n 2 --dist worksteal -m "not cluster"
+	pytest -n 2 --dist worksteal -m "not cluster and not browser and not groovy"
 
 # The workflow on a real Slurm, started here for the test, and on stand-ins of other schedulers. Slurm is Debian's; where
 # it cannot be installed its test is skipped.
@@ -49,5 +49,25 @@ test-clusters: $(VENV)/.installed-test
 		--no-install-recommends slurm-wlm munge > /dev/null; } || echo "Slurm cannot be installed here"
 	pytest -m cluster
 
+# The cohort's page in a real browser. Chromium is Debian's; where it cannot be installed its tests are skipped.
+test-browser: $(VENV)/.installed-test
+	$(PIP) -e ".[browser]"
+	@command -v chromedriver > /dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+		--no-install-recommends chromium chromium-driver > /dev/null; } || echo "Chromium cannot be installed here"
+	pytest -m browser
+
+# The scripts for QuPath, run by a real Groovy on stand-ins of QuPath. Groovy is Debian's; where it cannot be installed
+# these tests are skipped.
+test-groovy: $(VENV)/.installed-test
+	@command -v groovy > /dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+		--no-install-recommends groovy > /dev/null; } || echo "Groovy cannot be installed here"
+	pytest -m groovy
+
+# The OME-Zarr in napari's reader, which has an environment of its own (half a GB).
+test-viewers: $(VENV)/.installed-test
+	test -x .venv-viewers/bin/python || $(PYTHON) -m venv .venv-viewers
+	.venv-viewers/bin/python -m pip install --quiet --disable-pip-version-check -r envs/viewers.txt
+	pytest tests/test_viewers.py
+
 clean:
-	rm -rf $(VENV) results data/demo .snakemake
+	rm -rf $(VENV) .venv-viewers results data/demo .snakemake

@@ -10,6 +10,8 @@ configfile: "config/config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/segment.smk"
+include: "workflow/rules/images.smk"
+include: "workflow/rules/qupath.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/demo.smk"
 include: "workflow/rules/train.smk"
@@ -23,13 +25,18 @@ localrules:
 rule all:
     default_target: True
     input:
+        RESULTS / "cohort.html",
         RESULTS / "cohort.tsv",
         expand(SLIDE_DIR / "segmentation.geojson.gz", slide=SLIDES),
+        expand(SLIDE_DIR / "{file}", slide=SLIDES, file=IMAGES + TILE_OBJECTS),
 
 
-# A slide that fails does not stop the others (keep-going), but then the table is not made as an ordinary job: it is made
-# here, with the reason of every failure, from the records that the stages keep.
+onstart:
+    schedule_when_jobs_end()
+
+
+# A slide that fails does not stop the others (keep-going), but then page and table are not made as an ordinary job: they
+# are made here, with the reason of every failure, from the records that the stages keep.
 onerror:
     if not WITHOUT_SLIDES:
-        # Not a format: the pattern of slides may hold braces.
-        shell(COHORT_COMMAND.replace("{", "{{").replace("}", "}}"))
+        make_cohort_now()

@@ -1,4 +1,3 @@
 #!/usr/bin/env bash
-# Snakemake runs this in the new environment, from the working directory: the program itself comes from the checkout.
-set -euo pipefail
-python -m pip install --no-deps "${SAMPATH_WSI_SOURCE:-.}"
+# Snakemake runs this in the new environment. The program itself is not on any channel.
+bash "$SAMPATH_WSI_WORKFLOW/envs/install.sh"

@@ -6,11 +6,14 @@ has the label ``i + 1``. Channel ``i`` of a probability array belongs to class `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from sampath_wsi.errors import ConfigError
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 
@@ -37,6 +40,20 @@ class TissueClass(BaseModel):
     def ignored(self) -> bool:
         """Whether QuPath's convention (a trailing ``*``) says that this class makes no objects."""
         return self.name.endswith("*")
+
+
+def class_index(classes: Sequence[TissueClass], name: str) -> int:
+    """The position of the class of a name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    names = [entry.name for entry in classes]
+    if name not in names:
+        raise ConfigError(f"the model knows no class '{name}'", f"Its classes: {', '.join(names)}.")
+    return names.index(name)
 
 
 def colour_table(classes: tuple[TissueClass, ...]) -> NDArray[np.uint8]:

@@ -43,6 +43,39 @@ def leased_device(request: str = "auto") -> Iterator[torch.device]:
     """
     import torch
 
+    kind, index, count = _checked_kind(request), request.partition(":")[2], torch.cuda.device_count()
+    if kind in ("auto", "cuda") and count:
+        candidates = [int(index)] if index else _own_gpus()
+        with lease(_names(candidates)) as position:
+            yield torch.device("cuda", candidates[position])
+    elif kind in ("auto", "mps") and torch.backends.mps.is_available():
+        yield torch.device("mps")
+    else:
+        yield torch.device("cpu")
+
+
+def first_device(request: str = "auto") -> torch.device:
+    """The device that :func:`leased_device` would give if no other job used one; it is not held.
+
+    Raises
+    ------
+    ConfigError
+        If the device that was asked for does not exist.
+    """
+    import torch
+
+    kind, count = _checked_kind(request), torch.cuda.device_count()
+    if kind in ("auto", "cuda") and count:
+        return torch.device(request if ":" in request else f"cuda:{_own_gpus()[0]}")
+    if kind in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def _checked_kind(request: str) -> str:
+    """``auto``, ``cuda``, ``mps`` or ``cpu``, if there is what was asked for."""
+    import torch
+
     kind, _, index = request.partition(":")
     if kind not in ("auto", "cuda", "mps", "cpu") or (index and not index.isdigit()):
         raise ConfigError(f"device '{request}' is unknown", "Use auto, cpu, cuda, cuda:N or mps.")
@@ -53,14 +86,7 @@ def leased_device(request: str = "auto") -> Iterator[torch.device]:
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device 'mps': not available on this machine", "Use device: auto.")
-    if kind in ("auto", "cuda") and count:
-        candidates = [int(index)] if index else _own_gpus()
-        with lease(_names(candidates)) as position:
-            yield torch.device("cuda", candidates[position])
-    elif kind in ("auto", "mps") and torch.backends.mps.is_available():
-        yield torch.device("mps")
-    else:
-        yield torch.device("cpu")
+    return kind
 
 
 @contextmanager
@@ -155,6 +181,15 @@ def lease_several(names: Sequence[str], count: int, folder: Path | None = None) 
             waited = True
         # Never in step with another that waits: each could take what the other still needs, for ever.
         time.sleep(_POLL_S * random.uniform(0.5, 1.5))
+
+
+def held_gpus() -> list[bool]:
+    """Of each CUDA device that torch sees, whether a job holds it at this moment."""
+    import torch
+
+    names, folder = _names(range(torch.cuda.device_count())), _lock_folder()
+    with ExitStack() as locks:
+        return [folder.exists() and not _lock(folder / f"{name}.lock", locks) for name in names]
 
 
 def _lock_folder() -> Path:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,13 +83,28 @@ def write_json(path: Path, value: Any) -> None:
         aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV in one step: the columns of all rows, in the order in which they come; what lacks is empty."""
+def write_table(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    delimiter: str = ",",
+    shown: Callable[[Any], Any] = lambda cell: cell,
+) -> None:
+    """Write rows as CSV in one step: the columns of all rows, in the order in which they come; what lacks is empty.
+
+    Parameters
+    ----------
+    shown
+        What is written for a cell or a column's name.
+    """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    with (
+        written_aside(path) as aside,
+        aside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        writer.writerow([shown(name) for name in columns])
+        writer.writerows([shown(row.get(name, "")) for name in columns] for row in rows)
 
 
 def sha256(path: Path) -> str:

@@ -1,15 +1,12 @@
-"""Stage 2: ``tiles.zarr`` -> class probabilities in ``probabilities.zarr``.
+"""Stage 2: ``tiles.zarr`` -> class probabilities in ``probabilities.zarr`` (see :mod:`sampath_wsi.probabilities`).
 
-Layout: ``probability (tile, class, y, x)`` uint8 (p = v / 255; the bytes of a pixel sum to 255) at the decoder's own
-resolution, one chunk a tile and one shard a batch; ``iou (tile, class)`` float32, the model's own estimate;
-``tissue (y, x)`` copied from the tile store; the attributes of the group ``run`` tell how the run went that finished
-the store. Loading, computing and writing run at the same time.
+Loading, computing and writing run at the same time. Several jobs may share a slide: see :mod:`sampath_wsi.parts`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,13 +17,13 @@ from numpy.typing import NDArray
 
 from sampath_wsi.errors import ModelError
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.parts import Part, adopt_parts, held_batches, remove_parts
 from sampath_wsi.pipeline import LoadAhead, WriteBehind
-from sampath_wsi.progress import Progress
-from sampath_wsi.shards import check_complete, read_whole
+from sampath_wsi.probabilities import batch_starts, begin_arrays, record_run
+from sampath_wsi.progress import Progress, stepper
+from sampath_wsi.shards import check_complete
 from sampath_wsi.stopping import unbroken
 from sampath_wsi.store import GrowingStore, Provenance, is_finished, open_store, read_array
-
-RUN_GROUP = "run"
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
@@ -59,7 +56,7 @@ class InferResult:
     Parameters
     ----------
     tiles, computed
-        All tiles of the slide, and those that this run computed.
+        All tiles of the slide, or of the part of it that was asked for, and those that this run computed.
     seconds
         From the first batch asked of the loader to the last one written; the model's loading is not counted.
     busy
@@ -73,6 +70,14 @@ class InferResult:
     busy: float | None
     reused: bool
 
+    @property
+    def facts(self) -> dict[str, float]:
+        """What the store keeps of it."""
+        facts: dict[str, float] = {"tiles": self.tiles, "computed": self.computed}
+        if self.busy is not None:
+            facts |= {"seconds": round(self.seconds, 3), "device_busy": round(self.busy, 4)}
+        return facts
+
 
 def infer(
     tiles_path: Path,
@@ -82,9 +87,10 @@ def infer(
     *,
     precision: str,
     batch: int,
+    part: Part | None = None,
     progress: Progress | None = None,
 ) -> InferResult:
-    """Run a model over a tile store, or go on where an earlier run with the same model and options stopped.
+    """Run a model over a tile store, or go on where earlier runs with the same model and options stopped.
 
     Parameters
     ----------
@@ -98,49 +104,67 @@ def infer(
         Recorded with the store; the predictor holds to it.
     batch
         Tiles a batch; batches are cut by tile position, so that a resumed run computes the same ones.
+    part
+        Compute only this part of the slide, beside ``out``; :func:`sampath_wsi.join.join` then makes ``out`` of all.
 
     Raises
     ------
     StoreError
-        If the tile store cannot be used or is damaged, or another process writes ``out``.
+        If the tile store cannot be used or is damaged, or another process writes ``out`` or the part.
     ModelError
         If the tiles were made for a model of another resolution or tile size.
     """
     tiles, made_by = open_store(tiles_path, "tiles")
     grid = made_by.grid
     _check_fit(tiles_path, grid, frame)
-    options = {"model": frame.name, "classes": list(frame.classes), "precision": precision, "batch": batch}
-    inputs = {"tiles": made_by.identity, "weights": frame.weights_sha256}
-    provenance = Provenance("probabilities", made_by.slide, grid, options, inputs)
+    provenance = plan_probabilities(made_by, frame, precision, batch)
     if is_finished(out, provenance):
         return InferResult(len(grid.tiles), 0, 0.0, None, True)
-    with GrowingStore.begin(out, provenance) as store:
-        result = _fill(store, tiles, load_predictor, progress)
-        _record_run(store, result)
-        store.finish()
+    with GrowingStore.begin(out if part is None else part.path(out), provenance) as store:
+        probability, iou = begin_arrays(store, tiles)
+
+        def write(first: int, result: Batch) -> None:
+            probability[first : first + len(result[0])] = result[0]
+            iou[first : first + len(result[1])] = result[1]
+            store.mark_done(first)
+
+        starts, done = batch_starts(provenance), store.done
+        if part is None:
+            adopt_parts(store)
+        else:
+            starts, done = part.of_batches(starts), held_batches(out, provenance)
+        result = _fill(tiles, starts, done, batch, load_predictor, write, progress)
+        record_run(store, result.facts)
+        if part is None:
+            store.finish()
+            remove_parts(out)
     return result
 
 
+def plan_probabilities(tiles: Provenance, frame: ModelFrame, precision: str, batch: int) -> Provenance:
+    """What stage 2 makes of a tile store; see :func:`infer`."""
+    options = {"model": frame.name, "classes": list(frame.classes), "precision": precision, "batch": batch}
+    inputs = {"tiles": tiles.identity, "weights": frame.weights_sha256}
+    return Provenance("probabilities", tiles.slide, tiles.grid, options, inputs)
+
+
 def _fill(
-    store: GrowingStore, tiles: zarr.Group, load_predictor: Callable[[], PredictorLike], progress: Progress | None
+    tiles: zarr.Group,
+    starts: Sequence[int],
+    done: set[int],
+    batch: int,
+    load_predictor: Callable[[], PredictorLike],
+    write: Callable[[int, Batch], None],
+    progress: Progress | None,
 ) -> InferResult:
-    """Compute what a store lacks."""
-    grid, batch = store.provenance.grid, store.provenance.options["batch"]
-    probability, iou = _arrays(store, grid, len(store.provenance.options["classes"]), batch)
-    _copy_tissue(tiles, store)
-
-    def write(first: int, result: Batch) -> None:
-        probability[first : first + len(result[0])] = result[0]
-        iou[first : first + len(result[1])] = result[1]
-        store.mark_done(first)
-
-    count = len(grid.tiles)
-    todo = [first for first in range(0, count, batch) if first not in store.done]
-    result = InferResult(count, sum(min(batch, count - first) for first in todo), 0.0, None, False)
+    """Compute those of some batches that are not done."""
+    rgb = read_array(tiles, "rgb")
+    size = {first: min(batch, rgb.shape[0] - first) for first in starts}
+    todo = [first for first in starts if first not in done]
+    result = InferResult(sum(size.values()), sum(size[first] for first in todo), 0.0, None, False)
     if todo:
-        rgb = read_array(tiles, "rgb")
         check_complete(rgb)
-        seconds, busy = _compute(rgb, todo, batch, load_predictor, write, progress)
+        seconds, busy = _compute(rgb, todo, batch, result.tiles, load_predictor, write, progress)
         result = replace(result, seconds=seconds, busy=busy)
     return result
 
@@ -149,16 +173,17 @@ def _compute(
     rgb: zarr.Array[Any],
     todo: list[int],
     batch: int,
+    count: int,
     load_predictor: Callable[[], PredictorLike],
     write: Callable[[int, Batch], None],
     progress: Progress | None,
 ) -> tuple[float, float]:
     """Predict batch after batch, loaded ahead and written behind; see :class:`InferResult` for what is returned."""
-    count, busy_s = rgb.shape[0], 0.0
-    done = count - sum(min(batch, count - first) for first in todo)
+    done, busy_s = count - sum(min(batch, rgb.shape[0] - first) for first in todo), 0.0
     # The first batches are loaded while the model is.
     with LoadAhead(rgb, todo, batch) as loader:
         predict = load_predictor()
+        step = stepper(progress, count, "tiles", done)
         begun = time.monotonic()
         with WriteBehind(write) as writer:
             for first, pixels in loader:
@@ -167,54 +192,9 @@ def _compute(
                     result = predict(pixels)
                     busy_s += time.monotonic() - start
                     writer.put(first, result)
-                done += len(pixels)
-                if progress is not None:
-                    progress(done, count)
+                step(len(pixels))
             computing_s = time.monotonic() - begun
     return time.monotonic() - begun, busy_s / computing_s
-
-
-def _record_run(store: GrowingStore, result: InferResult) -> None:
-    """Keep how the run went that finished the store: in a group of its own, since it differs between equal stores."""
-    facts: dict[str, float] = {"tiles": result.tiles, "computed": result.computed}
-    if result.busy is not None:
-        facts |= {"seconds": round(result.seconds, 3), "device_busy": round(result.busy, 4)}
-    store.group.create_group(RUN_GROUP, attributes=facts, overwrite=True)
-
-
-def _arrays(store: GrowingStore, grid: TileGrid, classes: int, batch: int) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
-    size, count = grid.tile_map_px, len(grid.tiles)
-    probability = store.array(
-        "probability",
-        shape=(count, classes, size, size),
-        dtype=np.uint8,
-        chunks=(1, classes, size, size),
-        shards=(batch, classes, size, size),
-        dimension_names=("tile", "class", "y", "x"),
-    )
-    iou = store.array(
-        "iou",
-        shape=(count, classes),
-        dtype=np.float32,
-        chunks=(batch, classes),
-        shards=(batch, classes),
-        dimension_names=("tile", "class"),
-    )
-    return probability, iou
-
-
-def _copy_tissue(tiles: zarr.Group, store: GrowingStore) -> None:
-    tissue = read_array(tiles, "tissue")
-    copy = store.array(
-        "tissue",
-        shape=tissue.shape,
-        dtype=tissue.dtype,
-        chunks=tissue.chunks,
-        shards=tissue.shards or tissue.chunks,
-        dimension_names=("y", "x"),
-        attributes=dict(tissue.attrs),
-    )
-    copy[:] = read_whole(tissue)
 
 
 def _check_fit(tiles_path: Path, grid: TileGrid, frame: ModelFrame) -> None:

@@ -6,8 +6,8 @@ again, makes only these anew.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,8 +17,9 @@ import zarr
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.files import open_alone
+from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.shards import ChunkError, Shards, shard_path
-from sampath_wsi.store import JOURNAL, aside_of, read_kind, remove_store
+from sampath_wsi.store import JOURNAL, aside_of, lost_files, read_kind, remove_store
 
 # By kind of store, the array whose shards are the units of work of its stage: none of them is ever empty.
 _UNITS = {"tiles": "rgb", "probabilities": "probability"}
@@ -26,15 +27,18 @@ _UNITS = {"tiles": "rgb", "probabilities": "probability"}
 
 @dataclass(frozen=True)
 class Damage:
-    """A shard of an array that cannot be read: its file, its place (numbers of shards), and what is wrong."""
+    """A shard of an array that cannot be read: its file, its place (numbers of shards), and what is wrong.
+
+    Where files are missing nobody knows which: there is no file and no place then.
+    """
 
     array: str
     place: tuple[int, ...]
-    file: Path
+    file: Path | None
     what: str
 
 
-def find_damage(path: Path) -> list[Damage]:
+def find_damage(path: Path, progress: Progress | None = None) -> list[Damage]:
     """Read everything that a finished store holds, a shard at a time.
 
     Raises
@@ -53,9 +57,13 @@ def find_damage(path: Path) -> list[Damage]:
         raise StoreError(
             f"{path}: its metadata are damaged ({error})", "Delete the store and run its stage again."
         ) from error
+    step = stepper(progress, sum(math.prod(_shard_counts(array)) for array in arrays), "shards")
     for array in arrays:
-        found += _damage_of(array, complete=array.path == unit)
-    return found
+        for place in product(*map(range, _shard_counts(array))):
+            if (damage := _damage_at(array, place, complete=array.path == unit)) is not None:
+                found.append(damage)
+            step()
+    return [*found, *(Damage(array, (), None, what) for array, what in lost_files(path).items())]
 
 
 def set_aside(path: Path, damage: list[Damage]) -> int:
@@ -84,7 +92,8 @@ def set_aside(path: Path, damage: list[Damage]) -> int:
         # In this order, whatever is cut off: the store is damaged as before, or unfinished.
         (path / JOURNAL).write_text("".join(f"{first}\n" for first in done), encoding="ascii")
         for each in damage:
-            each.file.unlink(missing_ok=True)
+            if each.file is not None:
+                each.file.unlink(missing_ok=True)
         remove_store(aside)
         os.replace(path, aside)
     finally:
@@ -92,19 +101,17 @@ def set_aside(path: Path, damage: list[Damage]) -> int:
     return len(done)
 
 
-def _damage_of(array: zarr.Array[Any], complete: bool) -> Iterator[Damage]:
-    shards, size = Shards(array), array.shards or array.chunks
-    for place in product(*(range(-(-length // step)) for length, step in zip(array.shape, size, strict=True))):
-        file = shard_path(array, place)
-        if not file.exists():
-            if complete:
-                yield Damage(array.path, place, file, f"{file}: the file is missing")
-            continue
-        corner = [at * step for at, step in zip(place, size, strict=True)]
-        window = [
-            slice(begin, min(begin + step, end)) for begin, step, end in zip(corner, size, array.shape, strict=True)
-        ]
-        try:
-            shards.read(*window)
-        except ChunkError as error:
-            yield Damage(array.path, place, file, error.what)
+def _shard_counts(array: zarr.Array[Any]) -> tuple[int, ...]:
+    return tuple(-(-length // step) for length, step in zip(array.shape, array.shards or array.chunks, strict=True))
+
+
+def _damage_at(array: zarr.Array[Any], place: tuple[int, ...], complete: bool) -> Damage | None:
+    file = shard_path(array, place)
+    if not file.exists():
+        return Damage(array.path, place, file, f"{file}: the file is missing") if complete else None
+    sizes = zip(place, array.shards or array.chunks, array.shape, strict=True)
+    try:
+        Shards(array).read(*(slice(at * step, min((at + 1) * step, end)) for at, step, end in sizes))
+    except ChunkError as error:
+        return Damage(array.path, place, file, error.what)
+    return None

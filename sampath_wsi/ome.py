@@ -5,15 +5,22 @@ Positions are of pixel centres in micrometres, and the centre of the slide's fir
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import zarr
 
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.probability import SCALE
 from sampath_wsi.store import Provenance
 
 VERSION = "0.5"
 LABELS = "labels/classes"
+
+
+_DARKEST_SEEN = 160
+# Part of what a segmentation store says of its origin: raise it when what is written here changes.
+REVISION = 2
 
 
 def describe(group: zarr.Group, provenance: Provenance, classes: list[dict[str, Any]], levels: int) -> None:
@@ -25,6 +32,7 @@ def describe(group: zarr.Group, provenance: Provenance, classes: list[dict[str, 
         ``{"name": ..., "color": [r, g, b]}`` in the order of the channels.
     """
     grid = provenance.grid
+    most = 1 if provenance.options["dtype"] == "float32" else SCALE
     group.attrs["ome"] = {
         "version": VERSION,
         "multiscales": [_multiscale(provenance.slide["id"], grid, levels, channels=True)],
@@ -32,9 +40,9 @@ def describe(group: zarr.Group, provenance: Provenance, classes: list[dict[str, 
             "channels": [
                 {
                     "label": entry["name"],
-                    "color": "".join(f"{value:02X}" for value in entry["color"]),
+                    "color": "".join(f"{value:02X}" for value in bright(entry["color"])),
                     "active": True,
-                    "window": {"min": 0, "max": 255, "start": 0, "end": 255},
+                    "window": {"min": 0, "max": most, "start": 0, "end": most},
                 }
                 for entry in classes
             ]
@@ -54,6 +62,12 @@ def describe(group: zarr.Group, provenance: Provenance, classes: list[dict[str, 
             "source": {"image": "../../"},
         },
     }
+
+
+def bright(color: Sequence[int]) -> tuple[int, int, int]:
+    """A class's colour as it stands for probability 1: the same, unless it is too dark to be seen on black."""
+    red, green, blue = (round(value * max(1, _DARKEST_SEEN / max(*color, 1))) for value in color)
+    return (red, green, blue) if any(color) else (_DARKEST_SEEN,) * 3
 
 
 def _multiscale(name: str, grid: TileGrid, levels: int, *, channels: bool) -> dict[str, Any]:
@@ -76,4 +90,4 @@ def _multiscale(name: str, grid: TileGrid, levels: int, *, channels: bool) -> di
                 ],
             }
         )
-    return {"name": name, "axes": axes, "datasets": datasets}
+    return {"name": name, "axes": axes, "datasets": datasets, "type": "mean" if channels else "mode"}

@@ -60,6 +60,18 @@ def _tint(rgb: NDArray[np.uint8], labels: NDArray[np.uint8], classes: tuple[Tiss
     return np.rint(picture).astype(np.uint8)
 
 
+def classes_of(thumbnail: Path) -> Path:
+    """Where the classes on a thumbnail lie: a PNG of label values, with the colours and its resolution in it."""
+    return thumbnail.with_name(f"{thumbnail.stem}-classes.png")
+
+
+def label_picture(labels: NDArray[np.uint8], classes: tuple[TissueClass, ...], size_px: tuple[int, int]) -> Image.Image:
+    """Label values as a picture of ``(width, height)`` px with the classes' colours as its palette."""
+    picture = Image.fromarray(labels).resize(size_px, Image.Resampling.NEAREST)
+    picture.putpalette(colour_table(classes).ravel().tolist())
+    return picture
+
+
 def edges(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Pixels of a class that touch another class to the right or below, or no class on any side."""
     edge = np.zeros(labels.shape, bool)
@@ -98,14 +110,21 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
-def _draw_scale_bar(draw: ImageDraw.ImageDraw, width: int, height: int, um_per_px: float) -> None:
-    fitting = [length for length in _NICE_LENGTHS_UM if length / um_per_px <= width / 4]
+def scale_bar(width_px: float, um_per_px: float) -> tuple[int, str] | None:
+    """The longest round length that fits a quarter of a picture: in um, and as people write it; None if none does."""
+    fitting = [length for length in _NICE_LENGTHS_UM if length <= um_per_px * width_px / 4]
     if not fitting:
-        return
+        return None
     length_um = max(fitting)
-    length_px = round(length_um / um_per_px)
-    text = f"{length_um} µm" if length_um < 1000 else f"{length_um // 1000} mm"
+    return length_um, f"{length_um} µm" if length_um < 1000 else f"{length_um // 1000} mm"
+
+
+def _draw_scale_bar(draw: ImageDraw.ImageDraw, width: int, height: int, um_per_px: float) -> None:
+    bar = scale_bar(width, um_per_px)
+    if bar is None:
+        return
+    length_px = round(bar[0] / um_per_px)
     x0, y0 = _MARGIN_PX, height - _MARGIN_PX
     draw.rectangle((x0 - 10, y0 - 44, x0 + length_px + 10, y0 + 12), fill="white")
     draw.rectangle((x0, y0 - 6, x0 + length_px, y0), fill="black")
-    draw.text((x0 + length_px / 2, y0 - 12), text, fill="black", font=_font(22), anchor="ms")
+    draw.text((x0 + length_px / 2, y0 - 12), bar[1], fill="black", font=_font(22), anchor="ms")

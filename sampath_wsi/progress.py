@@ -2,7 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from typing import Protocol
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
+
+class Progress(Protocol):
+    """Called with what is done, of how many, and what is counted ("tiles").
+
+    A step with several passes calls it for one after the other. Each begins with what an earlier run had done.
+    """
+
+    def __call__(self, done: int, total: int, what: str = "steps", /) -> None: ...
+
+
+class Step(Protocol):
+    """Called with how many more units are done."""
+
+    def __call__(self, more: int = 1, /) -> None: ...
+
+
+def stepper(progress: Progress | None, total: int, what: str, done: int = 0) -> Step:
+    """Begin a pass, which is shown at once, and get the function that advances it."""
+
+    def step(more: int = 1, /) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, total, what)
+
+    if total:
+        step(0)
+    return step
+
+
+class Pass:
+    """How fast a pass advances, since it began in this run.
+
+    Parameters
+    ----------
+    done, total
+        Units that are done at its beginning, and all of them.
+    what
+        What is counted, in the plural.
+    now_s
+        The time, from any beginning.
+    """
+
+    def __init__(self, done: int, total: int, what: str, now_s: float | None = None) -> None:
+        self.done, self.total, self.what = done, total, what
+        self._begun_with = done
+        self._begun_s = self._advanced_s = time.monotonic() if now_s is None else now_s
+
+    def advance(self, done: int, what: str, now_s: float | None = None) -> None:
+        """Tell what is done now."""
+        self.done, self.what = done, what
+        self._advanced_s = time.monotonic() if now_s is None else now_s
+
+    def describe(self, now_s: float | None = None) -> str:
+        """Such as ``12 of 40 tiles, 3.1/s, 9 s left``."""
+        text = f"{self.done} of {self.total} {self.what}"
+        seconds, new = self._advanced_s - self._begun_s, self.done - self._begun_with
+        if new <= 0 or seconds <= 0:
+            return text
+        rate = new / seconds
+        if self.done >= self.total:
+            return f"{text}, {per_time(rate)}"
+        since = (time.monotonic() if now_s is None else now_s) - self._advanced_s
+        return f"{text}, {per_time(rate)}, {duration(max(0.0, (self.total - self.done) / rate - since))} left"
+
+
+def per_time(rate_per_s: float) -> str:
+    """A rate in the unit in which it can be imagined."""
+    for unit, seconds in (("s", 1), ("min", 60)):
+        if rate_per_s * seconds >= 1:
+            return f"{rate_per_s * seconds:.3g}/{unit}"
+    return f"{rate_per_s * 3600:.3g}/h"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: ``8.4 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"

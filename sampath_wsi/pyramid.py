@@ -89,7 +89,7 @@ class Pyramid:
     def _write_coarser(self, base: int, window: Window, block: NDArray[Any]) -> None:
         row, column = window[0] // BLOCK_MAP_PX, window[1] // BLOCK_MAP_PX
         for level in self.levels[base + 1 : base + 1 + _COARSER]:
-            block = self._halve(_even(block))
+            block = self._halve(even(block))
             _write_shard(level, row, column, block)
 
 
@@ -117,7 +117,7 @@ def _level(group: zarr.Group, level: int, shape: tuple[int, ...], dtype: np.dtyp
     )
 
 
-def _even(block: NDArray[Any]) -> NDArray[Any]:
+def even(block: NDArray[Any]) -> NDArray[Any]:
     """The block with its last row and column repeated where their number is odd."""
     odd_y, odd_x = block.shape[-2] % 2, block.shape[-1] % 2
     if not odd_y and not odd_x:

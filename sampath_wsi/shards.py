@@ -12,6 +12,7 @@ import os
 from itertools import product
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import google_crc32c
 import numpy as np
@@ -91,8 +92,11 @@ class Shards:
         if parts:
             path = shard_path(self.array, place)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "wb") as file:
+            # In one step: on workers that lose sight of each other, two may write the same shard.
+            aside = path.with_name(f"{path.name}.{uuid4().hex}.partial")
+            with open(aside, "wb") as file:
                 file.writelines([*parts, index.tobytes(), _crc(index.tobytes())])
+            os.replace(aside, path)
 
     def _pack(self, chunk: NDArray[Any]) -> bytes | None:
         """A compressed chunk; None if it holds nothing but zeros."""
@@ -177,6 +181,10 @@ class ChunkError(StoreError):
             self.what,
             f"'sampath-wsi check --repair {store}' keeps the rest; then run its stage, or the workflow, again.",
         )
+
+    def __reduce__(self) -> tuple[type[StoreError], tuple[Any, ...]]:
+        # From another process only the message comes.
+        return StoreError, self.args
 
 
 def _store_path(array: zarr.Array[Any]) -> Path:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import csv
 import glob
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sampath_wsi.errors import ConfigError
+from sampath_wsi.files import write_table
 from sampath_wsi.validation import check, schema_path
 
 COLUMNS = ("slide", "path", "mpp", "tissue_mask", "region", "truth")
@@ -52,9 +53,34 @@ def read_slides(slides: str) -> list[SheetRow]:
     ConfigError
         Naming row, column and remedy.
     """
-    rows = _read_table(Path(slides)) if Path(slides).suffix in _DELIMITERS else _from_patterns(slides)
+    rows = _read_table(Path(slides)) if Path(slides).suffix in _DELIMITERS else _from_patterns(_split(slides))
     _check_unique(rows, slides)
     return rows
+
+
+def collect_slides(words: Sequence[str]) -> list[SheetRow]:
+    """Slides from words of a command line: a sample sheet, patterns, or the files that a shell made of a pattern.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`read_slides` does.
+    """
+    if folders := [word for word in words if Path(word).is_dir()]:
+        raise ConfigError(f"slides: {folders[0]} is a folder", f"Name the slides in it: '{Path(folders[0], '*.svs')}'.")
+    if len(words) == 1 and (Path(words[0]).suffix in _DELIMITERS or not Path(words[0]).is_file()):
+        return read_slides(words[0])
+    if sheets := [word for word in words if Path(word).suffix in _DELIMITERS]:
+        raise ConfigError(f"slides: {sheets[0]} stands beside others", "Name one sample sheet, or slides.")
+    rows = _from_patterns(words)
+    _check_unique(rows, "slides")
+    return rows
+
+
+def write_slides(rows: Sequence[SheetRow], path: Path) -> None:
+    """Write a sample sheet, tab-separated, that :func:`read_slides` reads again."""
+    table = [{**{name: getattr(row, name) for name in COLUMNS}, **row.extra} for row in rows]
+    write_table(path, table, delimiter="\t")
 
 
 def parse_mpp(text: str) -> tuple[float, float]:
@@ -140,10 +166,11 @@ def _as_argument(column: str, value: str) -> str:
     return str(Path(value).absolute()) if column in _PATHS and value.startswith("-") else value
 
 
-def _from_patterns(patterns: str) -> list[SheetRow]:
+def _from_patterns(patterns: Sequence[str]) -> list[SheetRow]:
     rows = []
-    for pattern in _split(patterns):
-        found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
+    for pattern in patterns:
+        # A file's own name may look like a pattern: a [1].svs
+        found = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
         if not found:
             raise ConfigError(f"slides: nothing matches '{pattern}'", "Check the pattern, or name a .tsv sample sheet.")
         for path in found:

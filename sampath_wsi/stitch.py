@@ -11,26 +11,21 @@ Layout (OME-Zarr 0.5): ``0``, ``1``, ... = ``probability (class, y, x)``, each l
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-import dask
 import numpy as np
 import zarr
-from dask.base import compute
-from dask.callbacks import Callback
-from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from sampath_wsi import ome
 from sampath_wsi.blend import at_least, blend, inside_tile, pieces
+from sampath_wsi.dask_pool import Call, Pool, dask_pool
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import SCALE, argmax_label, to_bytes
-from sampath_wsi.progress import Progress
+from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.pyramid import Pyramid, Window, level_count, mean_2x2, mode_2x2
 from sampath_wsi.shards import Shards, check_complete, read_whole
 from sampath_wsi.store import GrowingStore, Provenance, is_finished, open_store, read_array
@@ -61,6 +56,7 @@ def stitch(
     options: StitchOptions | None = None,
     *,
     threads: int = 2,
+    dask: str | None = None,
     progress: Progress | None = None,
 ) -> StitchResult:
     """Blend the tiles of a probability store into an OME-Zarr pyramid.
@@ -71,31 +67,42 @@ def stitch(
         The store to write (``.../segmentation.ome.zarr``).
     threads
         Blocks of the map in work at once; memory grows with them, not with the slide.
+    dask
+        Address of a distributed scheduler, whose workers compute in place of these threads: they see both stores at
+        the same paths.
 
     Raises
     ------
     StoreError
         If the probability store cannot be used or is damaged, or another process writes ``out``.
+    ConfigError
+        If the scheduler cannot be reached or its workers do not fit; see :func:`sampath_wsi.dask_pool.dask_pool`.
     """
     options = options or StitchOptions()
+    if dask is not None:  # workers have working folders of their own
+        probabilities_path, out = probabilities_path.absolute(), out.absolute()
     source, made_by = open_store(probabilities_path, "probabilities")
-    grid = made_by.grid
-    recorded = {**asdict(options), "classes": made_by.options["classes"], "model": made_by.options["model"]}
-    provenance = Provenance(
-        "segmentation", made_by.slide, grid, recorded, {**made_by.inputs, "probabilities": made_by.identity}
-    )
+    grid, provenance = made_by.grid, plan_segmentation(made_by, options)
     width, height = grid.map_size_map_px
     levels = level_count(height, width)
     result = StitchResult((width, height), levels, False)
     if is_finished(out, provenance):
         return StitchResult((width, height), levels, True)
     with GrowingStore.begin(out, provenance) as store:
-        ome.describe(store.group, provenance, recorded["classes"], levels)
-        blocks = _Blocks(source, grid, options)
-        with dask.config.set(scheduler="threads", num_workers=threads):
-            _write_pyramids(store.group, blocks, len(recorded["classes"]), progress)
+        ome.describe(store.group, provenance, provenance.options["classes"], levels)
+        with dask_pool(dask, threads) as pool:
+            whole = _Map(store.group, _Blocks(source, grid, options), len(provenance.options["classes"]))
+            _write_pyramids(whole, pool, progress)
+        store.record_files()
         store.finish()
     return result
+
+
+def plan_segmentation(probabilities: Provenance, options: StitchOptions) -> Provenance:
+    """What stage 3 makes of a probability store; see :func:`stitch`."""
+    recorded = {key: probabilities.options[key] for key in ("classes", "model")} | {"ome": ome.REVISION}
+    inputs = {**probabilities.inputs, "probabilities": probabilities.identity}
+    return Provenance("segmentation", probabilities.slide, probabilities.grid, {**asdict(options), **recorded}, inputs)
 
 
 class _TileRows:
@@ -199,33 +206,39 @@ def _as_stored(found: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return found.astype(dtype) / SCALE
 
 
-def _write_pyramids(group: zarr.Group, blocks: _Blocks, classes: int, progress: Progress | None) -> None:
-    width, height = blocks.grid.map_size_map_px
-    probability = Pyramid(group, (classes, height, width), np.dtype(blocks.options.dtype), mean_2x2)
-    labels = Pyramid(group.require_group(ome.LABELS), (height, width), np.dtype(np.uint8), mode_2x2)
+class _Map:
+    """Writes the map's levels block by block; what is sent to workers, so everything in it can be pickled."""
 
-    def write(window: Window) -> None:
-        if found := blocks.compute(window):
-            probability.write(window, found[0])
-            labels.write(window, found[1])
+    def __init__(self, group: zarr.Group, blocks: _Blocks, classes: int) -> None:
+        width, height = blocks.grid.map_size_map_px
+        dtype = np.dtype(blocks.options.dtype)
+        self.blocks = blocks
+        self.probability = Pyramid(group, (classes, height, width), dtype, mean_2x2)
+        self.labels = Pyramid(group.require_group(ome.LABELS), (height, width), np.dtype(np.uint8), mode_2x2)
 
-    passes: list[list[tuple[Callable[[Window], None], Window]]] = [[(write, window) for window in labels.windows(0)]]
-    for base in labels.bases:
-        both = [(partial(levels.coarsen, base), levels.windows(base)) for levels in (probability, labels)]
-        passes.append([(coarsen, window) for coarsen, windows in both for window in windows])
-    with _Reporting(progress, sum(map(len, passes))):
-        for tasks in passes:
-            compute([delayed(function, traverse=False)(window) for function, window in tasks])
+    def write(self, window: Window) -> None:
+        """A block of the finest level, and what goes with it of the next ones."""
+        if found := self.blocks.compute(window):
+            self.probability.write(window, found[0])
+            self.labels.write(window, found[1])
+
+    def coarsen_probability(self, base: int, window: Window) -> None:
+        self.probability.coarsen(base, window)
+
+    def coarsen_labels(self, base: int, window: Window) -> None:
+        self.labels.coarsen(base, window)
+
+    def passes(self) -> list[list[Call]]:
+        """What is to be done, one list after the other."""
+        found: list[list[Call]] = [[(_Map.write, window) for window in self.labels.windows(0)]]
+        for base in self.labels.bases:
+            both = ((_Map.coarsen_probability, self.probability), (_Map.coarsen_labels, self.labels))
+            found.append([(coarsen, base, window) for coarsen, levels in both for window in levels.windows(base)])
+        return found
 
 
-class _Reporting(Callback):
-    """Passes Dask's finished tasks on to a progress function."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        super().__init__(posttask=self._advance)
-        self._progress, self._total, self._done = progress, total, 0
-
-    def _advance(self, key: Any, *_: Any) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(min(self._done, self._total), self._total)
+def _write_pyramids(whole: _Map, pool: Pool, progress: Progress | None) -> None:
+    passes = whole.passes()
+    step = stepper(progress, sum(map(len, passes)), "blocks")
+    for calls in passes:
+        pool(whole, calls, step)

@@ -30,6 +30,7 @@ from sampath_wsi.geometry import TileGrid
 
 FORMAT_VERSION = 1
 _KEY = "sampath_wsi"
+_FILES_KEY = "sampath_wsi_files"
 JOURNAL = "done.journal"
 DEFAULT_CODEC = ZstdCodec(level=1)
 
@@ -169,6 +170,10 @@ class GrowingStore:
         os.fsync(self._journal)
         self.done.add(unit)
 
+    def record_files(self) -> None:
+        """Note how many shard files each array has, for :func:`lost_files`: of arrays whose shards may be empty."""
+        self.group.attrs[_FILES_KEY] = _count_files(aside_of(self.path))
+
     def finish(self) -> None:
         """Put the store in place, over an older one of the same name."""
         remove_store(self.path)
@@ -243,7 +248,23 @@ def open_store(path: Path, kind: str) -> tuple[zarr.Group, Provenance]:
             f"{path}: written in format {record['format_version']}, this version reads format {FORMAT_VERSION}",
             "Make it anew.",
         )
+    for what in lost_files(path).values():
+        raise StoreError(what, f"Run 'sampath-wsi check --repair {path}', then its stage, or the workflow, again.")
     return zarr.open_group(path, mode="r"), Provenance.from_json(record)
+
+
+def lost_files(path: Path) -> dict[str, str]:
+    """Arrays of a finished store that have fewer shard files than when it was finished, and what is wrong with each.
+
+    Zarr takes a file that is missing for zeros. Stores in which no shard can be empty record nothing, and lose nothing.
+    """
+    recorded = _read_attributes(path).get(_FILES_KEY, {})
+    there = _count_files(path) if recorded else {}
+    return {
+        name: f"{path}: {count - there.get(name, 0)} of {count} files of the array '{name}' are missing"
+        for name, count in recorded.items()
+        if there.get(name, 0) < count
+    }
 
 
 def read_kind(path: Path) -> str:
@@ -287,6 +308,22 @@ def is_finished(path: Path, provenance: Provenance) -> bool:
     return found
 
 
+def is_begun(path: Path, provenance: Provenance) -> bool:
+    """Whether exactly this provenance began the store at the path, and did not finish it."""
+    return _read_record(aside_of(path)) == provenance.to_json()
+
+
+def growing_provenance(path: Path) -> Provenance | None:
+    """What began a store that is not finished; None if there is no such store."""
+    record = _read_record(aside_of(path))
+    return None if record is None else Provenance.from_json(record)
+
+
+def growing_units(path: Path) -> set[int]:
+    """The units of work that a store which is not finished holds; another process may be writing more."""
+    return _read_journal(aside_of(path))
+
+
 def remove_store(path: Path) -> None:
     """Remove a finished store, if there is one; it stops counting as finished before its data go."""
     path = Path(path)
@@ -309,12 +346,26 @@ def _empty(aside: Path) -> None:
             entry.unlink()
 
 
+def _count_files(path: Path) -> dict[str, int]:
+    """Shard files of each array, by its name."""
+    counts = {}
+    for folder in sorted(path.rglob("c")):
+        files = [name for _, _, names in os.walk(folder) for name in names if not name.endswith(".partial")]
+        counts[str(folder.parent.relative_to(path))] = len(files)
+    return counts
+
+
 def _read_record(path: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads((path / "zarr.json").read_text())["attributes"][_KEY]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    record = _read_attributes(path).get(_KEY)
     return record if isinstance(record, dict) else None
+
+
+def _read_attributes(path: Path) -> dict[str, Any]:
+    try:
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return attributes if isinstance(attributes, dict) else {}
 
 
 def _read_journal(aside: Path) -> set[int]:

@@ -21,9 +21,9 @@ from sampath_wsi.errors import SlideError
 from sampath_wsi.files import sha256
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.memory import return_freed_memory
-from sampath_wsi.progress import Progress
+from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.slide import SlideInfo, SlideReader, inspect_slide
-from sampath_wsi.store import GrowingStore, Provenance, is_finished
+from sampath_wsi.store import GrowingStore, Provenance, growing_units, is_finished
 from sampath_wsi.tissue import TissueMask, TissueOptions, find_tissue
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,15 @@ class TileResult:
     reused: bool
 
 
+@dataclass(frozen=True)
+class TilePlan:
+    """What stage 1 will write, and what it will say of it."""
+
+    provenance: Provenance
+    mask: TissueMask
+    result: TileResult
+
+
 def tile_slide(
     info: SlideInfo,
     out: Path,
@@ -90,6 +99,29 @@ def tile_slide(
     SlideError, AnnotationError, ConfigError
         See :mod:`sampath_wsi.errors`; what was written stays aside for the next run.
     """
+    plan = plan_tiles(
+        info,
+        options,
+        slide_id=slide_id,
+        mask_path=mask_path,
+        region_path=region_path,
+        threads=threads,
+        progress=progress,
+    )
+    return write_tiles(info, out, plan, threads=threads, progress=progress)
+
+
+def plan_tiles(
+    info: SlideInfo,
+    options: TileOptions,
+    *,
+    slide_id: str,
+    mask_path: Path | None = None,
+    region_path: Path | None = None,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> TilePlan:
+    """Find the tissue of a slide and the tiles that hold some, as :func:`tile_slide` does, and write nothing."""
     everything = TileGrid.plan(
         slide_size_level0_px=info.size_level0_px,
         mpp=info.mpp,
@@ -102,7 +134,13 @@ def tile_slide(
     )
     with SlideReader(info) as reader:
         mask = find_tissue(
-            reader, everything, options.tissue, mask_path=mask_path, region_path=region_path, threads=threads
+            reader,
+            everything,
+            options.tissue,
+            mask_path=mask_path,
+            region_path=region_path,
+            threads=threads,
+            progress=progress,
         )
     grid = everything.keep(mask.tiles(everything, options.min_tissue))
     inputs = {
@@ -110,15 +148,22 @@ def tile_slide(
     }
     provenance = Provenance("tiles", info.describe(slide_id), grid, asdict(options), inputs)
     result = TileResult(grid, len(grid.tiles), _tissue_um2(mask, grid), tuple(_warnings(info, grid)), False)
-    if is_finished(out, provenance):
-        return replace(result, reused=True)
-    with GrowingStore.begin(out, provenance) as store:
-        _write_mask(store, mask)
+    return TilePlan(provenance, mask, result)
+
+
+def write_tiles(
+    info: SlideInfo, out: Path, plan: TilePlan, *, threads: int = 2, progress: Progress | None = None
+) -> TileResult:
+    """Write what :func:`plan_tiles` found."""
+    if is_finished(out, plan.provenance):
+        return replace(plan.result, reused=True)
+    with GrowingStore.begin(out, plan.provenance) as store:
+        _write_mask(store, plan.mask)
         with SlideReader(info) as reader:
-            _write_tiles(store, reader, grid, threads, progress)
+            _write_tiles(store, reader, plan.result.grid, threads, progress)
         _check_unchanged(store, info)
         store.finish()
-    return result
+    return plan.result
 
 
 def _check_unchanged(store: GrowingStore, info: SlideInfo) -> None:
@@ -140,8 +185,7 @@ def _write_tiles(
     store: GrowingStore, reader: SlideReader, grid: TileGrid, threads: int, progress: Progress | None
 ) -> None:
     size = grid.tile_model_px
-    # Small slides get small shards, so that every reader has some; the size follows from the grid alone.
-    shard = max(1, min(_TILES_A_SHARD, -(-len(grid.tiles) // 8)))
+    shard = _tiles_a_shard(grid)
     rgb = store.array(
         "rgb",
         shape=(len(grid.tiles), size, size, 3),
@@ -173,19 +217,28 @@ def _write_tiles(
             blocks.put(block)
         return first
 
-    done = len(grid.tiles) - sum(min(shard, len(grid.tiles) - first) for first in missing)
+    count = len(grid.tiles)
+    step = stepper(progress, count, "tiles", count - sum(min(shard, count - first) for first in missing))
     with ThreadPoolExecutor(threads) as pool:
         jobs = [pool.submit(write_shard, first) for first in missing]
         try:
             for job in as_completed(jobs):
                 first = job.result()
                 return_freed_memory()
-                done += min(shard, len(grid.tiles) - first)
-                if progress is not None:
-                    progress(done, len(grid.tiles))
+                step(min(shard, count - first))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _tiles_a_shard(grid: TileGrid) -> int:
+    # Small slides get small shards, so that every reader has some; the size follows from the grid alone.
+    return max(1, min(_TILES_A_SHARD, -(-len(grid.tiles) // 8)))
+
+
+def finished_tiles(out: Path, grid: TileGrid) -> int:
+    """How many tiles a store that is not finished holds."""
+    return sum(min(_tiles_a_shard(grid), len(grid.tiles) - first) for first in growing_units(out))
 
 
 def _in_stripes(grid: TileGrid, shards: Iterable[int]) -> list[int]:

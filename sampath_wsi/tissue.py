@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from sampath_wsi.errors import AnnotationError, SlideError
 from sampath_wsi.geometry import Box, TileGrid
+from sampath_wsi.progress import Progress
 from sampath_wsi.slide import SlideInfo, SlideReader
 
 # The weakest and the strongest darkening (relative to the glass) at which tissue may begin: Otsu's threshold is kept
@@ -71,6 +72,7 @@ def find_tissue(
     mask_path: Path | None = None,
     region_path: Path | None = None,
     threads: int = 1,
+    progress: Progress | None = None,
 ) -> TissueMask:
     """Find the tissue in the region of a grid, reading the slide in bounded pieces, ``threads`` of them at once.
 
@@ -107,7 +109,8 @@ def find_tissue(
             shape[1] * px_level0_px[0],
             shape[0] * px_level0_px[1],
         )
-        values = soft_mask(reader.overview(region, (shape[1], shape[0]), threads=threads), options)
+        picture = reader.overview(region, (shape[1], shape[0]), threads=threads, progress=progress)
+        values = soft_mask(picture, options)
     else:
         values = np.ones(shape, np.float32)
     if region_path is not None:

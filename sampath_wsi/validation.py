@@ -5,26 +5,17 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
-from jsonschema import Draft202012Validator, TypeChecker, validators
-from jsonschema.exceptions import ValidationError, best_match
 
 from sampath_wsi.errors import ConfigError
 
+if TYPE_CHECKING:
+    from jsonschema import TypeChecker
+    from jsonschema.exceptions import ValidationError
 
-def _is_finite_number(checker: TypeChecker, instance: object) -> bool:
-    try:
-        return Draft202012Validator.TYPE_CHECKER.is_type(instance, "number") and math.isfinite(cast(float, instance))
-    except OverflowError:  # an integer beyond every float
-        return False
-
-
-# YAML can say .nan and .inf, which pass every limit that they are compared with.
-_Validator = validators.extend(
-    Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite_number)
-)
+# jsonschema is imported where something is checked: the stages use only the other functions.
 
 
 def check(instance: object, schema_path: Path, where: str) -> None:
@@ -40,6 +31,8 @@ def check(instance: object, schema_path: Path, where: str) -> None:
     ConfigError
         Naming the key or column, what is wrong with it, and its description in the schema as the remedy.
     """
+    from jsonschema.exceptions import best_match
+
     try:
         error = best_match(_validator(schema_path).iter_errors(instance))
     except RecursionError:
@@ -94,13 +87,11 @@ def _as_wanted(value: Any, schema: dict[str, Any]) -> Any:
 
 
 def schema_path(name: str) -> Path:
-    """The file of a schema of the workflow: in the checkout, or inside the installed package."""
-    package = Path(__file__).parent
-    for workflow in (package.parent / "workflow", package / "workflow"):
-        path = workflow / "schemas" / f"{name}.schema.yaml"
-        if path.is_file():
-            return path
-    raise ConfigError(f"the workflow's schema '{name}' is not installed beside {package}", "Install sampath-wsi again.")
+    """The file of a schema of the workflow."""
+    path = Path(__file__).parent / "_workflow" / "workflow" / "schemas" / f"{name}.schema.yaml"
+    if not path.is_file():
+        raise ConfigError(f"the workflow's schema '{name}' is missing: {path}", "Install sampath-wsi again.")
+    return path
 
 
 def load_schema(schema_path: Path) -> dict[str, Any]:
@@ -111,7 +102,19 @@ def load_schema(schema_path: Path) -> dict[str, Any]:
 
 @cache
 def _validator(schema_path: Path) -> Any:
-    return _Validator(load_schema(schema_path))
+    from jsonschema import Draft202012Validator, validators
+
+    # YAML can say .nan and .inf, which pass every limit that they are compared with.
+    types = Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite_number)
+    return validators.extend(Draft202012Validator, type_checker=types)(load_schema(schema_path))
+
+
+def _is_finite_number(checker: TypeChecker, instance: object) -> bool:
+    is_number = isinstance(instance, int | float) and not isinstance(instance, bool)
+    try:
+        return is_number and math.isfinite(cast(float, instance))
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def _problem(error: ValidationError) -> str:

@@ -59,7 +59,11 @@ def random_probability(rng: np.random.Generator, count: int, classes: int, size:
 
 
 def write_probabilities(
-    path: Path, grid: TileGrid, probability: NDArray[np.floating], tissue: NDArray[np.uint8] | None = None
+    path: Path,
+    grid: TileGrid,
+    probability: NDArray[np.floating],
+    tissue: NDArray[np.uint8] | None = None,
+    slide: dict[str, object] | None = None,
 ) -> Path:
     """A finished probability store; uint8 unless the array is float64."""
     dtype = np.float32 if probability.dtype == np.float64 else np.uint8
@@ -67,7 +71,7 @@ def write_probabilities(
     classes = [dict(CLASSES[k % 3], name=f"class {k}") for k in range(probability.shape[1])]
     options = {"model": "test", "classes": classes, "precision": "fp32", "batch": 4}
     store = GrowingStore.begin(
-        path, Provenance("probabilities", slide_record(), grid, options, {"tiles": "0", "weights": "0"})
+        path, Provenance("probabilities", slide or slide_record(), grid, options, {"tiles": "0", "weights": "0"})
     )
     shape = (len(grid.tiles), *probability.shape[1:])
     chunk = (1, *shape[1:])

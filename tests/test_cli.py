@@ -163,8 +163,9 @@ def test_models_are_listed_and_shown(tiny_model: Path, capsys: pytest.CaptureFix
     code, out, _ = run(capsys, "model", "list")
     assert code == 0
     assert "sampath-bcss" in out
-    code, out, _ = run(capsys, "model", "show", tiny_model)
-    assert json.loads(out)["name"] == "tiny"
+    assert json.loads(run(capsys, "model", "list", "--json")[1])["demo"]["problem"] is None
+    assert json.loads(run(capsys, "model", "show", tiny_model, "--json")[1])["name"] == "tiny"
+    assert "mpp          0.5 um/px\ntile         128 px, overlap 16 px\n" in run(capsys, "model", "show", tiny_model)[1]
 
 
 def test_a_full_disk_and_a_forbidden_folder_are_one_line(
@@ -190,7 +191,7 @@ def test_version_help_and_typos(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version")[1].strip() == f"sampath-wsi {__version__}"
     code, out, _ = run(capsys, "tile", "--help")
     assert code == 0
-    assert "Example: sampath-wsi tile" in out
+    assert "Example:\n  sampath-wsi tile a.svs --out a/tiles.zarr --model demo\n" in out
     code, _, last = run(capsys, "tyle")
     assert code == 2
     assert "No such command 'tyle'" in last

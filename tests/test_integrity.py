@@ -117,6 +117,19 @@ def test_a_lost_file_is_made_anew_too(folder: Path, made: Path, array: str) -> N
     assert contents(folder) == contents(made)
 
 
+@pytest.mark.parametrize("array", ["0", "labels/classes/0"])
+def test_a_lost_file_of_a_map_is_missed_although_it_could_be_empty(folder: Path, made: Path, array: str) -> None:
+    store = folder / "segmentation.ome.zarr"
+    shutil.rmtree(store / array / "c")
+    with pytest.raises(StoreError, match=rf"1 of 1 files of the array '{array}' are missing\. Run .*--repair"):
+        open_store(store, "segmentation")
+    (damage,) = find_damage(store)
+    assert damage.what == f"{store}: 1 of 1 files of the array '{array}' are missing"
+    assert set_aside(store, [damage]) == 0
+    assert segment(folder) == 0
+    assert contents(folder) == contents(made)
+
+
 def test_a_damaged_map_is_stitched_again(folder: Path, made: Path) -> None:
     store = folder / "segmentation.ome.zarr"
     flip(shards(store)[0], 5)

@@ -19,7 +19,7 @@ from .helpers import make_grid, random_probability, write_probabilities
 @pytest.fixture
 def segmentation(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
-    grid = make_grid((5000, 4300), (0.25, 0.3), region=(400, 200, 4000, 4000))
+    grid = make_grid((5000, 4300), (0.25, 0.3), tile=512, overlap=64, region=(400, 200, 4000, 4000))
     probability = random_probability(rng, len(grid.tiles), 3, grid.tile_map_px)
     path = write_probabilities(tmp_path / "probabilities.zarr", grid, probability)
     stitch(path, tmp_path / "segmentation.ome.zarr")

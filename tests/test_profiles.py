@@ -45,6 +45,13 @@ def test_every_rule_with_a_gpu_has_memory_and_time_of_its_own() -> None:
     assert with_gpu == set(profile("slurm")["set-resources"])
 
 
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_shards_of_a_slide_ask_for_what_the_whole_asks_for_and_their_join_for_nothing(name: str) -> None:
+    asked = profile(name)["set-resources"]
+    assert asked["infer_shard"] == asked["infer"]
+    assert "infer_join" not in asked
+
+
 def test_rules_leave_memory_and_time_to_the_profiles() -> None:
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
         assert not re.search(r"\b(mem|mem_mb|runtime|disk_mb|slurm_\w+)=", path.read_text()), path.name

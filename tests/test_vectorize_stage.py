@@ -27,13 +27,14 @@ def load(path: Path) -> list[dict[str, Any]]:
 def test_a_slide_from_store_to_valid_file(tmp_path: Path) -> None:
     labels = natural_map(300, 400, seed=1)
     write_segmentation(tmp_path / "s.zarr", labels)
-    steps: list[tuple[int, int]] = []
+    steps: list[tuple[object, ...]] = []
     result = vectorize(
-        tmp_path / "s.zarr", tmp_path / "new" / "s.geojson.gz", progress=lambda done, total: steps.append((done, total))
+        tmp_path / "s.zarr", tmp_path / "new" / "s.geojson.gz", progress=lambda *step: steps.append(step)
     )
     assert validate(result.path) == []
-    assert steps == [(1, 2), (2, 2)]
     features = load(result.path)
+    passes = (("chunks surveyed", 1), ("chunks outlined", 1), ("objects written", len(features)))
+    assert steps == [(done, total, what) for what, total in passes for done in range(total + 1)]
     assert sum(result.objects.values()) == len(features) > 10
     assert result.objects["Tumor"] == sum(f["properties"]["classification"]["name"] == "Tumor" for f in features)
     measured = sum(f["properties"]["measurements"]["Area µm^2"] for f in features)
@@ -139,6 +140,8 @@ def test_two_hundred_thousand_objects(tmp_path: Path) -> None:
         ({"objects": "cells"}, "objects is 'cells'. Choose regions or classes"),
         ({"object_type": "tile"}, "Choose annotation or detection"),
         ({"frame": "image"}, "Choose qupath or slide"),
+        ({"max_vertices": 10}, "Give 0 for no limit, or at least 100"),
+        ({"max_objects": -1}, "max_objects is -1"),
     ],
 )
 def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -191,15 +194,45 @@ def test_an_older_result_stays_until_the_new_one_is_whole(tmp_path: Path, monkey
 
 def test_what_is_uncomfortable_in_qupath_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_segmentation(tmp_path / "s.zarr", natural_map(200, 200, seed=6, sigma=4))
-    for limit in ("_MANY_ANNOTATIONS", "_MANY_VERTICES", "_LARGE_JSON_BYTES", "_NOTABLE_CHANGE"):
+    monkeypatch.setitem(stage._MANY_OBJECTS, "annotation", 1)
+    for limit in ("_MANY_VERTICES", "_LARGE_JSON_BYTES", "_NOTABLE_CHANGE"):
         monkeypatch.setattr(stage, limit, 0)
     first, second, third, fourth = vectorize(tmp_path / "s.zarr", tmp_path / "s.geojson.gz").warnings
-    assert "annotations: QuPath paints each of them" in first
+    assert "annotations, more than 1: QuPath paints each of them" in first
     assert "vertices: QuPath takes seconds" in second
     assert "MB of GeoJSON" in third
     assert "the prediction is noisy" in fourth
     detections = vectorize(tmp_path / "s.zarr", tmp_path / "s.geojson.gz", object_type="detection").warnings
     assert detections == (second, third, fourth)
+
+
+@pytest.mark.parametrize("object_type", ["annotation", "detection"])
+def test_too_many_objects_are_told_and_all_are_written(tmp_path: Path, object_type: Any) -> None:
+    write_segmentation(tmp_path / "s.zarr", natural_map(200, 200, seed=6, sigma=4))
+    out = tmp_path / "s.geojson"
+    options: dict[str, Any] = {"object_type": object_type, "min_area_um2": 0, "min_hole_um2": 0}
+    count = sum(vectorize(tmp_path / "s.zarr", out, **options).objects.values())
+    (warning,) = vectorize(tmp_path / "s.zarr", out, **options, max_objects=count - 1).warnings
+    assert warning.startswith(f"{count} {object_type}s, more than {count - 1}: QuPath ")
+    assert len(json.loads(out.read_bytes())["features"]) == count
+    for fine in (count, 0, None):
+        assert vectorize(tmp_path / "s.zarr", out, **options, max_objects=fine).warnings == ()
+
+
+def test_large_objects_are_cut(tmp_path: Path) -> None:
+    """From the store to the file; tests/test_vectorize_pieces.py has the geometry."""
+    write_segmentation(tmp_path / "s.zarr", natural_map(400, 400, seed=1, sigma=3, classes=2), qupath_offset=(7, 3))
+    whole = vectorize(tmp_path / "s.zarr", tmp_path / "w.geojson.gz", max_vertices=0)
+    cut = vectorize(tmp_path / "s.zarr", tmp_path / "c.geojson.gz", max_vertices=300)
+    assert validate(cut.path) == []
+    counts = [len(shapely.get_coordinates(shapely.geometry.shape(f["geometry"]))) for f in load(cut.path)]
+    assert max(counts) <= 300
+    assert cut.cut_objects >= 1
+    assert (whole.cut_objects, whole.pieces) == (0, 0)
+    assert sum(cut.objects.values()) - cut.pieces == sum(whole.objects.values()) - cut.cut_objects
+    assert cut.area_um2 == whole.area_um2
+    areas = [sum(f["properties"]["measurements"]["Area µm^2"] for f in load(r.path)) for r in (whole, cut)]
+    assert areas[0] == pytest.approx(areas[1], abs=0.001 * cut.pieces)
 
 
 def test_the_classes_of_the_store_decide_names_and_colours(tmp_path: Path) -> None:

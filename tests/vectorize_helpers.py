@@ -93,6 +93,7 @@ def draw(
         map_width_map_px=label_map.shape[1],
         object_type=options.get("object_type", "annotation"),
         objects=options.get("objects", "regions"),
+        max_vertices=options.get("max_vertices", 0),
     )
     cleaning = Cleaning(tolerance, min_area, min_hole)
     with Spool(Path(tempfile.gettempdir())) as spool:

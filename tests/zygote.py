@@ -14,7 +14,10 @@ import signal
 import sys
 import time
 
+import sampath_wsi.api.facts
+import sampath_wsi.api.models
 import sampath_wsi.infer
+import sampath_wsi.machine
 import sampath_wsi.predictor
 import sampath_wsi.sheet
 import sampath_wsi.stitch
@@ -29,7 +32,7 @@ def child(arguments: list[str], log: str) -> None:
     """Be the command line."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     # Every step, where the command line shows one a minute.
-    StageRun.progress = lambda _, done, total: os.write(2, f"progress {done}\n".encode())  # type: ignore
+    StageRun.progress = lambda _, done, *__: os.write(2, f"progress {done}\n".encode())  # type: ignore
     sys.argv = ["sampath-wsi", *arguments]
     main()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import io
 import os
 import sys
@@ -11,25 +13,44 @@ import typer
 
 from sampath_wsi import __version__
 from sampath_wsi.cli import experiments as experiments
+from sampath_wsi.cli import images as images
+from sampath_wsi.cli import joining as joining
+from sampath_wsi.cli import looking as looking
 from sampath_wsi.cli import models as models
 from sampath_wsi.cli import prepare as prepare
+from sampath_wsi.cli import qupath as qupath
 from sampath_wsi.cli import results as results
 from sampath_wsi.cli import stages as stages
 from sampath_wsi.cli import testing as testing
 from sampath_wsi.cli import training as training
+from sampath_wsi.cli import workflow as workflow
+from sampath_wsi.cli.help import App
 from sampath_wsi.errors import SampathError, one_line
 from sampath_wsi.stopping import Stopped
 
-app = typer.Typer(
+app = App(
     name="sampath-wsi",
-    help="Segment whole-slide images with SAM-Path. Each stage of the Snakemake workflow is a command.",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Segment whole-slide images with SAM-Path, from slides to GeoJSON for QuPath.
+
+    Example: sampath-wsi demo-slide demo.tif && sampath-wsi inspect demo.tif
+    """,
+    epilog="Exit codes: 0 done; 1 a defect of this program; 2 an error of the input, the options or the machine; "
+    "130 Ctrl-C; 143 SIGTERM. All commands: docs/cli.md.",
 )
-for module in (stages, results, models, prepare, training, testing, experiments):
+for module in (
+    looking,
+    workflow,
+    stages,
+    joining,
+    images,
+    results,
+    qupath,
+    models,
+    prepare,
+    training,
+    testing,
+    experiments,
+):
     module.register(app)
 
 # Failures of the machine that a user can mend, by the number that the system gives them.
@@ -61,6 +82,10 @@ def main() -> None:
     """Run the command line; exit code 0 on success, 2 on an error of the user or the machine, 1 on a defect."""
     # Threads of torch that wait must not spin: on shared cores that made a training step several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Modules are no garbage: looking through all of them again and again while they load, and once more at the end,
+    # took a fifth of the CPU time that stage 2 needs to start. What is young is collected as ever.
+    gc.set_threshold(700, 10, 100)
+    atexit.register(gc.freeze)
     # File names may hold what the terminal's encoding does not.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -79,9 +104,11 @@ def main() -> None:
     except Stopped:
         print("sampath-wsi: stopped by SIGTERM; the same command goes on with what is finished", file=sys.stderr)
         sys.exit(143)
-    except KeyboardInterrupt:
-        print("sampath-wsi: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:
+            remedy = "the same command goes on with what is finished (train: with --resume)"
+            print(f"sampath-wsi: interrupted; {remedy}", file=sys.stderr)
+        raise
 
 
 def _fail(message: str, error: Exception, code: int) -> None:

@@ -7,9 +7,15 @@ from typing import Annotated
 
 import typer
 
+from sampath_wsi.cli.help import App
 from sampath_wsi.cli.run import log, stage_run
 
-group = typer.Typer(help="The paper's experiments: tables and figures.", no_args_is_help=True, rich_markup_mode=None)
+group = App(
+    help="""The paper's experiments: tables and figures.
+
+    Example: sampath-wsi experiment report crag results/experiments/crag/official/test/*/scores.json --out tables
+    """
+)
 
 DataSet = Annotated[str, typer.Argument(help="bcss, crag or glas.")]
 Scores = Annotated[list[Path], typer.Argument(help="SPLIT/test/RUN/scores.json, vanilla/ROW/scores.json.")]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-group = typer.Typer(
-    help="Models: which there are, what a card says, and how the authors' checkpoints are converted.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+from sampath_wsi.cli.help import App
+from sampath_wsi.cli.options import Json, ModelArgument
+from sampath_wsi.cli.run import stage_run
+
+group = App(
+    help="""Models: which there are, what a card says, and how the authors' checkpoints are converted.
+
+    Example: sampath-wsi model list
+    """
 )
 
 
@@ -20,28 +26,57 @@ def register(app: typer.Typer) -> None:
 
 
 @group.command("list")
-def list_models() -> None:
-    """List the models that can be named."""
+def list_models(as_json: Json = False) -> None:
+    """List the models that can be named.
+
+    Example: sampath-wsi model list
+    """
     from sampath_wsi.errors import ModelError
     from sampath_wsi.model.zoo import known_models, resolve_model
 
+    found = {}
     for name in known_models():
         try:
-            print(f"{name:32} {resolve_model(name)}")
+            found[name] = {"path": str(resolve_model(name)), "problem": None}
         except ModelError as error:
-            print(f"{name:32} not here: {error}")
+            found[name] = {"path": None, "problem": str(error)}
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for name, entry in found.items():
+        print(f"{name:32} {entry['path'] or 'not here: ' + str(entry['problem'])}")
 
 
 @group.command()
-def show(model: Annotated[str, typer.Argument(help="Name of a model in the zoo, or path of a bundle.")]) -> None:
-    """Print a model's card.
+def show(model: ModelArgument, as_json: Json = False) -> None:
+    """Print a model's card: what it segments, at which mpp, and what it may be used for.
 
     Example: sampath-wsi model show demo
     """
     from sampath_wsi.model.card import CARD_NAME, ModelCard
     from sampath_wsi.model.zoo import resolve_model
 
-    print(ModelCard.read(resolve_model(model) / CARD_NAME).model_dump_json(indent=2))
+    path = resolve_model(model)
+    card = ModelCard.read(path / CARD_NAME)
+    if as_json:
+        print(card.model_dump_json(indent=2))
+        return
+    encoders = [name for name in ("sam", "pathology") if getattr(card.architecture, name) is not None]
+    rows = {
+        "model": f"{card.name}: {card.description}",
+        "classes": ", ".join(entry.name for entry in card.classes),
+        "mpp": f"{card.mpp:g} um/px",
+        "tile": f"{card.tile_px} px, overlap {card.overlap_px} px",
+        "encoders": ", ".join(encoders),
+        "data": card.data,
+        "Dice": ", ".join(f"{score:.3g} {name}" for name, score in card.scores.items() if "dice" in name.lower()),
+        "licence": card.licence,
+        "limitations": card.limitations,
+        "path": str(path),
+    }
+    for name, text in rows.items():
+        if text:
+            print(f"{name:12} {text}")
 
 
 @group.command()
@@ -80,10 +115,11 @@ def fetch(
     from sampath_wsi.files import written_aside
     from sampath_wsi.model.registry import find_encoder
 
-    source = find_encoder(name)
-    with written_aside(out) as aside:
-        try:
-            os.link(source, aside)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(source, aside)
+    with stage_run("fetch", name, None) as run:
+        source = find_encoder(name, run.progress)
+        with written_aside(out) as aside:
+            try:
+                os.link(source, aside)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, aside)
     print(f"{out}: {source}")

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sampath_wsi.cli.help import App
 from sampath_wsi.cli.run import log, stage_run
 from sampath_wsi.cli.splits import add_split_commands
 
 if TYPE_CHECKING:
     from sampath_wsi.datasets.prepare.tally import Summary
 
-group = typer.Typer(help="Prepare training data, and split them.", no_args_is_help=True, rich_markup_mode=None)
+group = App(
+    help="""Prepare training data, and split them.
+
+    Example: sampath-wsi prepare annotations annotated.tsv data/mine --mpp 0.5
+    """
+)
 
 Source = Annotated[Path, typer.Argument(help="The folder of the download.")]
 Out = Annotated[Path, typer.Argument(help="The folder to write.")]
@@ -25,9 +31,7 @@ TilePx = Annotated[
     int | None,
     typer.Option("--tile-px", min=0, help="Cut tiles of this side; 0 keeps images whole. [the coding's]"),
 ]
-Mpp = Annotated[
-    float | None, typer.Option("--mpp", min=0.02, help="True resolution of the images, um/px. [the data set's]")
-]
+Mpp = Annotated[float | None, typer.Option("--mpp", min=0.02, help="True mpp of the images, um/px. [the data set's]")]
 
 
 def register(app: typer.Typer) -> None:
@@ -79,7 +83,7 @@ def annotated(
         Path | None, typer.Option("--coding", help="Class coding (YAML). [every class name is a class]")
     ] = None,
     tile_px: Annotated[int | None, typer.Option("--tile-px", min=64, help="Side of a tile in pixels. [1024]")] = None,
-    mpp: Annotated[float | None, typer.Option("--mpp", min=0.02, help="Resolution of the tiles, um/px. [0.5]")] = None,
+    mpp: Annotated[float | None, typer.Option("--mpp", min=0.02, help="mpp of the tiles, um/px. [0.5]")] = None,
 ) -> None:
     """Prepare slides with annotations from QuPath.
 
@@ -96,14 +100,14 @@ def synthetic(
     val_slides: Annotated[int, typer.Option(min=1, help="Slides to validate on.")] = 8,
     tiles_per_slide: Annotated[int, typer.Option(min=1, help="Tiles cut from each slide.")] = 10,
     tile_px: Annotated[int, typer.Option(min=64, help="Side of a tile in pixels.")] = 512,
-    mpp: Annotated[float, typer.Option(help="Resolution of the tiles, um/px.")] = 0.5,
+    mpp: Annotated[float, typer.Option(help="mpp of the tiles, um/px.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Everything random is drawn from it.")] = 0,
 ) -> None:
     """Make training tiles of synthetic slides.
 
     Example: sampath-wsi prepare synthetic data/synthetic
     """
-    with stage_run("prepare", str(out), None):
+    with stage_run("prepare", str(out), None) as run:
         from sampath_wsi.datasets.prepare.synthetic import prepare_synthetic
 
         prepare_synthetic(
@@ -114,6 +118,7 @@ def synthetic(
             tile_px=tile_px,
             mpp=mpp,
             seed=seed,
+            progress=run.progress,
         )
 
 

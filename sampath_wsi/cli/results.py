@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sampath_wsi.cli.run import log, stage_run
-from sampath_wsi.cli.stages import Mpp, Record
+from sampath_wsi.cli.options import Json, Mpp, Record
+from sampath_wsi.cli.outcomes import print_outcomes
+from sampath_wsi.cli.run import log, shown_progress, stage_run
 from sampath_wsi.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from sampath_wsi.cohort import SlideOutcome
 
 _SHOWN = {
     "segmentation.geojson.gz": "Objects for QuPath",
+    "tiles.geojson.gz": "Tiles for QuPath",
     "segmentation.ome.zarr": "Probabilities and classes",
+    "classes.ome.tif": "Class map for QuPath",
+    "probability.ome.tif": "Probability of a class",
+    "entropy.ome.tif": "Uncertainty",
     "overlay.png": "Picture",
+    "thumbnail.jpg": "Picture without classes",
     "summary.json": "Summary",
     "evaluation.json": "Scores",
 }
@@ -31,6 +41,10 @@ def report(
     segmentation: Annotated[Path, typer.Argument(help="Its segmentation store.")],
     overlay: Annotated[Path, typer.Option("--overlay", help="The picture to write (PNG).")],
     summary: Annotated[Path, typer.Option("--summary", help="The summary to write (JSON).")],
+    thumbnail: Annotated[
+        Path | None,
+        typer.Option("--thumbnail", help="A small picture of the slide to write (JPEG); its classes go beside it."),
+    ] = None,
     mpp: Mpp = None,
     record: Record = None,
 ) -> None:
@@ -44,7 +58,7 @@ def report(
         from sampath_wsi.slide import inspect_slide
 
         info = inspect_slide(slide, mpp=parse_mpp(mpp) if mpp else (1.0, 1.0))
-        reporting.overlay(info, segmentation, overlay)
+        reporting.overlay(info, segmentation, overlay, thumbnail)
         reporting.write_summary(segmentation, segmentation.parent / "run", summary)
 
 
@@ -52,19 +66,53 @@ def cohort(
     slides: Annotated[str, typer.Option("--slides", help="The sample sheet (.tsv), or a pattern of slides.")],
     results: Annotated[Path, typer.Option("--results", help="The folder of all results.")],
     out: Annotated[Path, typer.Option("--out", help="The table to write (tab-separated).")],
+    page: Annotated[
+        Path | None, typer.Option("--page", help="The page to write: one HTML file with table, plots and pictures.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name or folder of the model whose card stands on the page.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", help="The run's configuration, to be shown on the page (a JSON text).")
+    ] = None,
 ) -> None:
-    """Write the cohort's table: a row a slide, failures and their reasons first.
+    """Write the cohort's table, failures and their reasons first, and its page.
 
-    Example: sampath-wsi cohort --slides config/slides.tsv --results results --out results/cohort.tsv
+    Both can be written at any time, also while slides are being worked on. The exit code is 2 if slides failed.
+
+    Example: sampath-wsi cohort --slides config/slides.tsv --results results --out cohort.tsv --page cohort.html
     """
-    from sampath_wsi.report import CohortRow, write_cohort
+    from sampath_wsi.cohort import CohortRow, read_cohort, write_cohort
     from sampath_wsi.sheet import read_slides
 
-    rows = [CohortRow(row.slide, results / "slides" / row.slide, row.extra) for row in read_slides(slides)]
-    failed = write_cohort(rows, out)
-    print(f"{out}: {len(rows) - len(failed)} of {len(rows)} slides finished")
-    for slide, reason in failed.items():
-        print(f"  {slide}: {reason}")
+    outcomes = read_cohort(
+        CohortRow(row.slide, results / "slides" / row.slide, row.extra) for row in read_slides(slides)
+    )
+    write_cohort(outcomes, out)
+    try:
+        if page is not None:
+            _write_page(outcomes, results, page, out, model, config)
+    finally:
+        print_outcomes(outcomes, results, table=out, page=page)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise typer.Exit(2)
+
+
+def _write_page(
+    outcomes: list[SlideOutcome], results: Path, page: Path, table: Path, model: str | None, config: str | None
+) -> None:
+    from sampath_wsi.model.card import CARD_NAME, ModelCard
+    from sampath_wsi.model.zoo import resolve_model
+    from sampath_wsi.page import write_page
+
+    try:
+        shown = json.loads(config) if config else {}
+    except ValueError as error:
+        raise ConfigError(f"--config: not a JSON text: {error}") from None
+    if not isinstance(shown, dict):
+        raise ConfigError("--config: not a JSON object", 'Write it as {"key": value}.')
+    card = ModelCard.read(resolve_model(model) / CARD_NAME) if model else None
+    write_page(outcomes, results, page, table=table, card=card, config=shown)
 
 
 def evaluate(
@@ -91,35 +139,53 @@ def evaluate(
         log.info("evaluate: Dice %.4f  macro average", scores["macro"]["dice"])
 
 
-def show(results: Annotated[Path, typer.Argument(help="The folder of all results.")] = Path("results")) -> None:
+def show(
+    results: Annotated[Path, typer.Argument(help="The folder of all results.")] = Path("results"), as_json: Json = False
+) -> None:
     """Print where the results of a run lie, and the Dice of slides whose true class map is known.
 
     Example: sampath-wsi show results
     """
-    import json
+    from sampath_wsi.cohort import read_json
 
-    finished = sorted(results.glob("slides/*/summary.json"))
+    finished = sorted(path.parent for path in results.glob("slides/*/summary.json"))
     if not finished:
         raise ConfigError(f"{results}: there are no results", "Run the workflow first, or name its output folder.")
-    print(f"Cohort's table: {results / 'cohort.tsv'}")
-    for path in finished:
-        folder = path.parent
-        print(f"\nSlide {folder.name}")
-        for name, what in _SHOWN.items():
-            if (folder / name).exists():
-                print(f"  {what:28} {folder / name}")
-        evaluation = folder / "evaluation.json"
-        if evaluation.exists():
-            scores = json.loads(evaluation.read_text())
+    slides: list[dict[str, Any]] = [
+        {
+            "slide": folder.name,
+            "files": {name: str(folder / name) for name in _SHOWN if (folder / name).exists()},
+            "dice": _dice(read_json(folder / "evaluation.json")),
+        }
+        for folder in finished
+    ]
+    cohort = {"page": str(results / "cohort.html"), "table": str(results / "cohort.tsv")}
+    if as_json:
+        print(json.dumps({"cohort": cohort, "slides": slides}, indent=2))
+        return
+    print(f"Cohort's page:  {cohort['page']}\nCohort's table: {cohort['table']}")
+    for slide in slides:
+        print(f"\nSlide {slide['slide']}")
+        for name, path in slide["files"].items():
+            print(f"  {_SHOWN[name]:28} {path}")
+        if slide["dice"]:
             print("  Dice against the truth:")
-            for name, entry in scores["classes"].items():
-                print(f"    {name:26} {entry['dice']:.4f}")
-            print(f"    {'macro average':26} {scores['macro']['dice']:.4f}")
+        for name, dice in slide["dice"].items():
+            print(f"    {name:26} {dice:.4f}")
+
+
+def _dice(scores: dict[str, Any]) -> dict[str, float]:
+    """Dice a class, and their mean; empty where the truth is not known."""
+    if not scores:
+        return {}
+    dice = {name: entry["dice"] for name, entry in scores["classes"].items()}
+    return {**dice, "macro average": scores["macro"]["dice"]}
 
 
 def check(
     stores: Annotated[list[Path], typer.Argument(help="Finished stores (.zarr) of tile, infer or stitch.")],
     repair: Annotated[bool, typer.Option(help="Set aside what is damaged; its stage then makes that anew.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Read stores from end to end and name every damaged chunk.
 
@@ -127,17 +193,21 @@ def check(
     """
     from sampath_wsi.integrity import find_damage, set_aside
 
-    damaged = 0
+    found: dict[str, list[str]] = {}
     for store in stores:
-        damage = find_damage(store)
-        for each in damage:
-            print(each.what)
-        if not damage:
-            print(f"{store}: whole")
-            continue
-        damaged += 1
-        if repair:
+        with shown_progress(f"check {store}") as progress:
+            damage = find_damage(store, progress)
+        found[str(store)] = [each.what for each in damage]
+        lines = [*found[str(store)]] or [f"{store}: whole"]
+        if damage and repair:
             done = set_aside(store, damage)
-            print(f"{store}: set aside with {done} finished shards; now run its stage, or snakemake {store}/zarr.json")
+            lines.append(
+                f"{store}: set aside with {done} finished shards; now run its stage, or snakemake {store}/zarr.json"
+            )
+        if not as_json:
+            print("\n".join(lines), flush=True)
+    if as_json:
+        print(json.dumps({"damage": found, "repaired": repair}, indent=2))
+    damaged = sum(map(bool, found.values()))
     if damaged and not repair:
         raise StoreError(f"{damaged} of {len(stores)} stores are damaged", "--repair keeps what is whole of them.")

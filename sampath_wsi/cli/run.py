@@ -1,73 +1,69 @@
-"""What surrounds every stage: log, progress, and a record of how it went.
-
-A record is a small JSON file (``run/STAGE.json`` beside a slide's results). It says ``running`` from the first moment,
-then ``ok`` with what was done, or ``failed`` with the reason, so that the cohort's table can tell what became of each
-slide. It is no output of the workflow: Snakemake deletes the outputs of failed jobs.
-"""
+"""What surrounds every stage: log, progress, and the record of how it went."""
 
 from __future__ import annotations
 
 import logging
-import platform
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sampath_wsi import __version__
-from sampath_wsi.errors import SampathError, one_line
-from sampath_wsi.files import write_json
-from sampath_wsi.stopping import Stopped, stoppable
+from sampath_wsi.cli.progress import display
+from sampath_wsi.errors import one_line
+from sampath_wsi.progress import Pass, Progress, duration
+from sampath_wsi.record import recorded
+from sampath_wsi.stopping import stoppable
 
 log = logging.getLogger("sampath_wsi")
 
-_SECONDS_BETWEEN_LINES = 60.0
+given_options: Mapping[str, Any] = {}
+"""All options of the command that runs, with the defaults of those that were not given (see cli.help)."""
 
 
 class StageRun:
     """A running stage: collects facts for its record and shows its progress."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, facts: dict[str, Any]) -> None:
         self.stage = stage
-        self.facts: dict[str, Any] = {}
-        self._last_line = self._begun = time.monotonic()
-        self._bar: Any = None
+        self.facts = facts
+        self._display = display(stage)
+        self._pass: Pass | None = None
 
-    def progress(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` units are finished: a bar for a person, a line a minute for a log."""
-        if sys.stderr.isatty():
-            self._show_bar(done, total)
-            return
-        now = time.monotonic()
-        if now - self._last_line >= _SECONDS_BETWEEN_LINES or done == total:
-            self._last_line = now
-            rate = done / max(now - self._begun, 1e-9)
-            log.info(
-                "%s: %d of %d (%.3g/s, %.0f s left)", self.stage, done, total, rate, (total - done) / max(rate, 1e-9)
-            )
+    def progress(self, done: int, total: int, what: str = "steps") -> None:
+        """Show that ``done`` of ``total`` units are finished; see :class:`sampath_wsi.progress.Progress`."""
+        if self._pass is None or self._pass.total != total or done < self._pass.done:
+            self._pass = Pass(done, total, what)
+        self._pass.advance(done, what)
+        self._display.show(self._pass)
 
-    def _show_bar(self, done: int, total: int) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn(self.stage), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._bar.add_task(self.stage, total=total)
-            self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+    def works_with(self, **things: object) -> None:
+        """Log what the stage works with, such as ``model="demo", device="cpu"``."""
+        log.info("%s: %s", self.stage, ", ".join(f"{name} {value}" for name, value in things.items()))
 
     def stop(self) -> None:
         """Take the progress bar away."""
-        if self._bar is not None:
-            self._bar.stop()
+        self._display.stop()
+
+
+@contextmanager
+def shown_progress(what: str) -> Iterator[Progress]:
+    """Show the progress of something that is no stage: to a person who watches, nothing to a file."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    run = StageRun(what, {})
+    try:
+        yield run.progress
+    finally:
+        run.stop()
 
 
 @contextmanager
 def stage_run(stage: str, subject: str, record: Path | None, *, stops: bool = True) -> Iterator[StageRun]:
-    """Log the begin and end of a stage, and keep its record.
+    """Log what runs on what and how long it took, and keep the stage's record.
 
     Parameters
     ----------
@@ -78,52 +74,48 @@ def stage_run(stage: str, subject: str, record: Path | None, *, stops: bool = Tr
     stops
         Whether SIGTERM ends the stage in order (see :mod:`sampath_wsi.stopping`); False leaves it to the stage.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
-    log.info(
-        "%s: %s (sampath-wsi %s, Python %s on %s)",
-        stage,
-        subject,
-        __version__,
-        platform.python_version(),
-        platform.node(),
-    )
-    run = StageRun(stage)
+    _configure_logging()
+    _log_beginning(stage, subject)
     begun = time.monotonic()
-    _write(record, {"stage": stage, "status": "running"})
     try:
-        with stoppable() if stops else nullcontext():
-            yield run
-    except BaseException as error:
-        run.stop()
-        _try_write(record, {"stage": stage, "status": "failed", "error": _reason(error)})
+        with recorded(stage, record) as facts:
+            run = StageRun(stage, facts)
+            try:
+                with stoppable() if stops else nullcontext():
+                    yield run
+            finally:
+                run.stop()
+    except BaseException:
+        log.error("%s: failed after %s", stage, duration(time.monotonic() - begun))
         raise
-    run.stop()
-    seconds = round(time.monotonic() - begun, 3)
-    for warning in run.facts.get("warnings", ()):
+    for warning in facts.get("warnings", ()):
         log.warning("%s: warning: %s", stage, warning)
-    _write(record, {"stage": stage, "status": "ok", "seconds": seconds, **run.facts})
-    log.info("%s: finished in %.1f s", stage, seconds)
+    log.info("%s: finished in %s", stage, duration(time.monotonic() - begun))
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, SampathError):
-        return str(error)
-    if isinstance(error, Stopped):
-        return "stopped by SIGTERM"
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    return one_line(f"{type(error).__name__}: {error}")
+def _log_beginning(stage: str, subject: str) -> None:
+    from sampath_wsi.machine import describe_system, describe_versions
+
+    log.info("%s: %s", stage, one_line(subject))
+    if sys.stderr.isatty():  # who typed the command knows it
+        return
+    log.info("%s: command: %s", stage, one_line(shlex.join(["sampath-wsi", *sys.argv[1:]])))
+    log.info("%s: on %s", stage, describe_system())
+    log.info("%s: with %s", stage, describe_versions())
+    if given_options:
+        shown = ", ".join(f"{name}={value}" for name, value in given_options.items())
+        log.info("%s: options: %s", stage, one_line(shown))
 
 
-def _write(record: Path | None, value: dict[str, Any]) -> None:
-    if record is not None:
-        write_json(record, value)
+class _StandardError(logging.Handler):
+    """Writes to whatever standard error is at that moment: while a bar is shown, above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
-def _try_write(record: Path | None, value: dict[str, Any]) -> None:
-    try:
-        _write(record, value)
-    except OSError as error:  # the disk is full, say: the first error is the one to report
-        log.warning("cannot write the record %s: %s", record, error)
+def _configure_logging() -> None:
+    handlers = [_StandardError()]
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", handlers=handlers
+    )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sampath_wsi.cli.run import log, stage_run
+from sampath_wsi.cli.run import log, shown_progress, stage_run
 
 Data = Annotated[Path, typer.Argument(help="The prepared data.")]
 
@@ -74,7 +74,8 @@ def check(
     from sampath_wsi.datasets.prepared import read_prepared
     from sampath_wsi.files import write_json
 
-    report = leakage_of(read_prepared(data, splits), hash_pixels=pixels)
+    with shown_progress("prepare check") as progress:
+        report = leakage_of(read_prepared(data, splits), hash_pixels=pixels, progress=progress)
     if out is not None:
         write_json(out, report.to_json())
     print(f"{data}: {', '.join(f'{n} samples in {name}' for name, n in report.samples.items())}")

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from sampath_wsi.cli.dry_run import DryRun, say_objects, say_probabilities, say_segmentation, say_tiles
+from sampath_wsi.cli.joining import forget_shards
+from sampath_wsi.cli.options import Device, Model, ModelThreads, Mpp, Precision, Record, SlideId, Threads
 from sampath_wsi.cli.run import log, stage_run
 from sampath_wsi.geometry import MppSource
 
-if TYPE_CHECKING:
-    from sampath_wsi.infer import ModelFrame, PredictorLike
-    from sampath_wsi.model.card import ModelCard
-
 # Imports of the stages stand inside the commands: `sampath-wsi --help` must not load torch, and no stage loads
 # what another needs.
-
-Record = Annotated[Path | None, typer.Option("--record", help="Keep how the stage went in this JSON file.")]
-Model = Annotated[str, typer.Option("--model", help="Name of a model in the zoo, or path of a bundle.")]
-SlideId = Annotated[
-    str | None, typer.Option("--slide-id", help="Identifier of the slide; default: from its file name.")
-]
-Mpp = Annotated[
-    str | None, typer.Option("--mpp", help="Micrometres a level-0 pixel, e.g. 0.25 or 0.25x0.26; default: metadata.")
-]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,24 +34,25 @@ def tile(
     overlap: Annotated[int | None, typer.Option(help="Overlap of tiles in pixels; default: the model's.")] = None,
     min_tissue: Annotated[float, typer.Option(min=0, max=1, help="Keep tiles with more than this share.")] = 0.0,
     tissue: Annotated[bool, typer.Option(help="Find the tissue; otherwise everything is tiled.")] = True,
-    tissue_mpp: Annotated[float, typer.Option(min=0.5, help="Resolution of the tissue mask, um/px.")] = 8.0,
+    tissue_mpp: Annotated[float, typer.Option(min=0.5, help="The tissue mask's mpp, um/px.")] = 8.0,
     min_tissue_area: Annotated[float, typer.Option(min=0, help="Drop smaller islands of tissue, um^2.")] = 5_000.0,
     min_tissue_hole: Annotated[float, typer.Option(min=0, help="Fill smaller holes of tissue, um^2.")] = 5_000.0,
     tissue_mask: Annotated[Path | None, typer.Option(help="Image of the whole slide: not 0 is tissue.")] = None,
     region: Annotated[Path | None, typer.Option(help="QuPath annotations that limit what is segmented.")] = None,
     threads: Threads = 2,
     record: Record = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Stage 1: cut the tissue of a slide into tiles at the model's resolution.
+    """Stage 1: cut the tissue of a slide into tiles at the model's mpp.
 
     Example: sampath-wsi tile a.svs --out a/tiles.zarr --model demo
     """
-    with stage_run("tile", str(slide), record) as run:
-        from sampath_wsi.model.card import CARD_NAME, ModelCard
-        from sampath_wsi.model.zoo import resolve_model
+    with stage_run("tile", str(slide), None if dry_run else record) as run:
+        from sampath_wsi.api.facts import tile_facts
+        from sampath_wsi.api.models import read_card, tile_options
         from sampath_wsi.sheet import parse_mpp, safe_id
         from sampath_wsi.slide import inspect_slide
-        from sampath_wsi.tile import TileOptions, tile_slide
+        from sampath_wsi.tile import plan_tiles, write_tiles
         from sampath_wsi.tissue import TissueOptions
         from sampath_wsi.validation import check_finite
 
@@ -72,19 +62,19 @@ def tile(
             min_tissue_area=min_tissue_area,
             min_tissue_hole=min_tissue_hole,
         )
-        card = ModelCard.read(resolve_model(model) / CARD_NAME)
+        card = read_card(model)
         info = inspect_slide(slide, mpp=parse_mpp(mpp) if mpp else None, mpp_source=mpp_source)
-        options = TileOptions(
-            mpp_model=card.mpp,
-            tile_model_px=card.tile_px,
-            overlap_model_px=card.overlap_px if overlap is None else overlap,
-            output_stride=card.output_stride,
+        options = tile_options(
+            card,
+            overlap_px=overlap,
             min_tissue=min_tissue,
             tissue=TissueOptions(tissue, tissue_mpp, min_tissue_area, min_tissue_hole),
         )
-        result = tile_slide(
+        run.works_with(
+            model=card.name, tiles=f"{card.tile_px} px", mpp=card.mpp, overlap=f"{options.overlap_model_px} px"
+        )
+        plan = plan_tiles(
             info,
-            out,
             options,
             slide_id=slide_id or safe_id(slide.stem),
             mask_path=tissue_mask,
@@ -92,13 +82,11 @@ def tile(
             threads=threads,
             progress=run.progress,
         )
-        run.facts.update(
-            tiles=result.tiles,
-            grid=[result.grid.rows, result.grid.columns],
-            mpp=list(info.mpp),
-            mpp_source=info.mpp_source,
-            warnings=list(result.warnings),
-        )
+        if dry_run:
+            say_tiles(out, plan)
+            return
+        result = write_tiles(info, out, plan, threads=threads, progress=run.progress)
+        run.facts.update(tile_facts(info, result))
         log.info("tile: %d of %d x %d tiles hold tissue", result.tiles, result.grid.rows, result.grid.columns)
 
 
@@ -106,58 +94,55 @@ def infer(
     tiles: Annotated[Path, typer.Argument(help="The tile store.")],
     out: Annotated[Path, typer.Option("--out", help="The probability store to write.")],
     model: Model = "demo",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of the encoders: auto, fp32, bf16 or fp16.")] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     batch: Annotated[int | None, typer.Option(min=1, help="Tiles a batch; default: by device.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of the model.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts of the slide; then `sampath-wsi join`.")
+    ] = None,
+    threads: ModelThreads = None,
     record: Record = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Stage 2: run SAM-Path on every tile.
 
     Example: sampath-wsi infer a/tiles.zarr --out a/probabilities.zarr --model demo
     """
-    with stage_run("infer", str(tiles), record) as run, ExitStack() as held:
-        from sampath_wsi.device import choose_precision, leased_device
+    with stage_run("infer", str(tiles), None if dry_run else record) as run, ExitStack() as held:
+        from sampath_wsi.api.facts import infer_facts
+        from sampath_wsi.api.models import ready_model
         from sampath_wsi.infer import infer as infer_store
-        from sampath_wsi.model.card import CARD_NAME, ModelCard
-        from sampath_wsi.model.zoo import resolve_model
-        from sampath_wsi.predictor import default_batch
+        from sampath_wsi.parts import Part
 
-        path = resolve_model(model)
-        card = ModelCard.read(path / CARD_NAME)
-        chosen = held.enter_context(leased_device(device))
-        how = choose_precision(precision, chosen)
-
-        def load() -> PredictorLike:
-            import torch
-
-            from sampath_wsi.model.bundle import load_bundle
-            from sampath_wsi.predictor import Predictor
-
-            if threads is not None:
-                torch.set_num_threads(threads)
-            return Predictor(load_bundle(path), chosen, how)
-
-        log.info("infer: model '%s' on %s, encoders in %s", card.name, _device_name(chosen), how)
+        part = Part.parse(shard) if shard else None
+        ready = held.enter_context(
+            ready_model(model, device=device, precision=precision, batch=batch, threads=threads, hold=not dry_run)
+        )
+        if dry_run:
+            say_probabilities(out, tiles, ready, part)
+            return
+        run.works_with(
+            model=f"{ready.frame.name} (weights {ready.frame.weights_sha256[:12]})",
+            device=ready.device,
+            precision=ready.precision,
+            batch=ready.batch,
+        )
         result = infer_store(
             tiles,
             out,
-            _frame(card, path),
-            load,
-            precision=how,
-            batch=batch or default_batch(chosen, card),
+            ready.frame,
+            ready.load,
+            precision=ready.precision,
+            batch=ready.batch,
+            part=part,
             progress=run.progress,
         )
-        run.facts.update(
-            tiles=result.tiles,
-            computed=result.computed,
-            device=_device_name(chosen),
-            precision=how,
-            device_busy=None if result.busy is None else round(result.busy, 4),
-        )
+        run.facts.update(infer_facts(ready, result))
         if result.busy is not None:
             rate = result.computed / result.seconds
             log.info("infer: %.3g tiles/s, device busy %.0f %% of the time", rate, 100 * result.busy)
+    if part is None:
+        forget_shards(record)
 
 
 def stitch(
@@ -165,20 +150,30 @@ def stitch(
     out: Annotated[Path, typer.Option("--out", help="The OME-Zarr to write, e.g. a/segmentation.ome.zarr.")],
     dtype: Annotated[Literal["uint8", "float32"], typer.Option(help="Of the stored probabilities.")] = "uint8",
     mask_to_tissue: Annotated[bool, typer.Option(help="No class outside the tissue.")] = True,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Compute on the workers of a Dask scheduler, tcp://host:8786.")
+    ] = None,
     threads: Threads = 2,
     record: Record = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Stage 3: blend the tiles' probabilities into one map, an OME-Zarr pyramid.
 
     Example: sampath-wsi stitch a/probabilities.zarr --out a/segmentation.ome.zarr
     """
-    with stage_run("stitch", str(probabilities), record) as run:
-        from sampath_wsi.stitch import StitchOptions
+    with stage_run("stitch", str(probabilities), None if dry_run else record) as run:
+        from sampath_wsi.api.facts import stitch_facts
+        from sampath_wsi.stitch import StitchOptions, plan_segmentation
         from sampath_wsi.stitch import stitch as stitch_store
+        from sampath_wsi.store import open_store
 
         options = StitchOptions(dtype, mask_to_tissue)
-        result = stitch_store(probabilities, out, options, threads=threads, progress=run.progress)
-        run.facts.update(map_size_map_px=list(result.map_size_map_px), levels=result.levels)
+        if dry_run:
+            planned = plan_segmentation(open_store(probabilities, "probabilities")[1], options)
+            say_segmentation(out, planned, 1 if dtype == "uint8" else 4)
+            return
+        result = stitch_store(probabilities, out, options, threads=threads, dask=dask, progress=run.progress)
+        run.facts.update(stitch_facts(result))
 
 
 def vectorize(
@@ -196,18 +191,30 @@ def vectorize(
     frame: Annotated[
         Literal["qupath", "slide"], typer.Option(help="QuPath's coordinates (cropped to bounds) or the slide's.")
     ] = "qupath",
+    max_vertices: Annotated[
+        int, typer.Option(min=0, help="Cut larger objects into pieces that fit each other; 0: never.")
+    ] = 20_000,
+    max_objects: Annotated[
+        int | None,
+        typer.Option(min=0, help="Warn above; default: 1000 annotations or 200000 detections; 0: never."),
+    ] = None,
     threads: Threads = 2,
     record: Record = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Stage 4: turn the class map into polygons that QuPath opens.
 
     Example: sampath-wsi vectorize a/segmentation.ome.zarr --out a/segmentation.geojson.gz
     """
-    with stage_run("vectorize", str(segmentation), record) as run:
+    with stage_run("vectorize", str(segmentation), None if dry_run else record) as run:
+        from sampath_wsi.api.facts import vectorize_facts
         from sampath_wsi.validation import check_finite
         from sampath_wsi.vectorize import vectorize as vectorize_store
 
         check_finite(tolerance=tolerance, min_area=min_area, min_hole=min_hole)
+        if dry_run:
+            say_objects(out, segmentation)
+            return
         result = vectorize_store(
             segmentation,
             out,
@@ -217,38 +224,16 @@ def vectorize(
             objects=objects,
             object_type=object_type,
             frame=frame,
+            max_vertices=max_vertices,
+            max_objects=max_objects,
             workers=threads,
             progress=run.progress,
         )
-        run.facts.update(
-            objects=result.objects,
-            vertices=result.n_vertices,
-            json_bytes=result.json_bytes,
-            changed_by_cleaning=result.changed_fraction,
-            frame=frame,
-            warnings=list(result.warnings),
-        )
-
-
-def _frame(card: ModelCard, path: Path) -> ModelFrame:
-    from sampath_wsi.files import sha256
-    from sampath_wsi.infer import ModelFrame
-    from sampath_wsi.model.bundle import WEIGHTS_NAME
-
-    return ModelFrame(
-        name=card.name,
-        weights_sha256=card.weights_sha256 or sha256(path / WEIGHTS_NAME),
-        classes=tuple(entry.model_dump(mode="json") for entry in card.classes),
-        mpp=card.mpp,
-        tile_px=card.tile_px,
-        output_stride=card.output_stride,
-    )
-
-
-def _device_name(device: object) -> str:
-    import torch
-
-    assert isinstance(device, torch.device)
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return str(device)
+        run.facts.update(vectorize_facts(result))
+        if result.cut_objects:
+            log.info(
+                "vectorize: %d objects of more than %d vertices were cut into %d pieces (max_vertices)",
+                result.cut_objects,
+                max_vertices,
+                result.pieces,
+            )

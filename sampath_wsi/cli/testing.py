@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from sampath_wsi.cli.options import Device, ModelArgument, ModelThreads, Precision
 from sampath_wsi.cli.run import log, stage_run
 
 Data = Annotated[Path, typer.Option("--data", help="The prepared data.")]
 Splits = Annotated[Path | None, typer.Option("--splits", help="A splits file (CSV) instead of the data's own splits.")]
 Split = Annotated[str, typer.Option("--split", help="Which split.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write: scores.json, counts.csv and more.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all cores.")]
 Maps = Annotated[bool, typer.Option("--maps", help="Also write predicted label maps, and pictures to look at.")]
 
 
@@ -25,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    model: Annotated[str, typer.Argument(help="Name of a model in the zoo, or path of a bundle.")],
+    model: ModelArgument,
     data: Data,
     out: Out,
     split: Split = "test",
@@ -35,9 +34,9 @@ def score(
         float, typer.Option(min=0, help="Merge regions smaller than this, um^2, into their surroundings.")
     ] = 0.0,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="Of the encoders: auto, fp32, bf16 or fp16.")] = "fp32",
+    precision: Precision = "fp32",
     batch: Annotated[int | None, typer.Option(min=1, help="Windows a batch; default: by device.")] = None,
-    threads: Threads = None,
+    threads: ModelThreads = None,
     maps: Maps = False,
 ) -> None:
     """Score a model on a split of prepared data; every pixel counts once.
@@ -72,7 +71,7 @@ def score_dots(
         typer.Option(min=0, max=1, help="Post-processing: drop masks over this share of the image (paper: 0.5)."),
     ] = None,
     device: Device = "auto",
-    threads: Threads = None,
+    threads: ModelThreads = None,
     maps: Maps = False,
 ) -> None:
     """Score vanilla SAM, prompted with one dot a gland, on a split of prepared data that have instances.

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from sampath_wsi.cli.options import Device, ModelThreads
 from sampath_wsi.cli.run import log, stage_run
 
 
@@ -30,10 +31,10 @@ def demo_slide(
 
     Example: sampath-wsi demo-slide data/demo/demo.tif --truth data/demo/demo.truth.tif
     """
-    with stage_run("demo-slide", str(out), None):
+    with stage_run("demo-slide", str(out), None) as run:
         from sampath_wsi.synthetic import make_slide
 
-        make_slide(out, truth, width_px=width, height_px=height, mpp=mpp, seed=seed)
+        make_slide(out, truth, width_px=width, height_px=height, mpp=mpp, seed=seed, progress=run.progress)
 
 
 def train(
@@ -45,9 +46,9 @@ def train(
         list[str] | None, typer.Option("--set", help="Set a key of the recipe, e.g. loss.focal=0.5; may be repeated.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was begun in OUT.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     devices: Annotated[int, typer.Option(min=1, help="How many of them: GPUs, or processes on the CPU.")] = 1,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: all cores.")] = None,
+    threads: ModelThreads = None,
     workers: Annotated[
         int | None,
         typer.Option("--workers", min=0, help="Processes that read tiles for each device; default: by device."),

@@ -26,6 +26,7 @@ import numpy as np
 
 from sampath_wsi.datasets.prepared import PreparedData, Sample
 from sampath_wsi.datasets.splits import TRAIN, VAL
+from sampath_wsi.progress import Progress, stepper
 
 Kind = Literal["group", "field", "pixels", "image"]
 _WHAT: dict[Kind, tuple[str, str]] = {
@@ -97,7 +98,13 @@ class LeakageReport:
         }
 
 
-def leakage_of(data: PreparedData, splits: Sequence[str] | None = None, *, hash_pixels: bool = False) -> LeakageReport:
+def leakage_of(
+    data: PreparedData,
+    splits: Sequence[str] | None = None,
+    *,
+    hash_pixels: bool = False,
+    progress: Progress | None = None,
+) -> LeakageReport:
     """Leakage between the splits of prepared data.
 
     Parameters
@@ -118,7 +125,7 @@ def leakage_of(data: PreparedData, splits: Sequence[str] | None = None, *, hash_
     if names is None:
         names = sorted({s.split for s in data.samples}, key=lambda name: (name != TRAIN, name != VAL, name))
     by_split = {name: data.split(name) for name in names}
-    digests = dict(_digests(data, [s for side in by_split.values() for s in side])) if hash_pixels else None
+    digests = dict(_digests(data, [s for side in by_split.values() for s in side], progress)) if hash_pixels else None
     return find_leakage(by_split, data.sizes_px, digests)
 
 
@@ -201,9 +208,11 @@ def _box(sample: Sample, sizes_px: Mapping[str, tuple[int, int]]) -> tuple[int, 
     return sample.x_px, sample.y_px, sample.x_px + width, sample.y_px + height
 
 
-def _digests(data: PreparedData, samples: Sequence[Sample]) -> Iterator[tuple[str, str]]:
+def _digests(data: PreparedData, samples: Sequence[Sample], progress: Progress | None) -> Iterator[tuple[str, str]]:
     """A digest of size and RGB pixels for every sample, save those of a single colour."""
+    step = stepper(progress, len(samples), "images")
     for sample in samples:
+        step()
         pixels, _ = data.read(sample)
         if (pixels != pixels[:1, :1]).any():
             digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from sampath_wsi.errors import ModelError
 from sampath_wsi.files import sha256 as sha256_of
 from sampath_wsi.model.zoo import cache_dir
+from sampath_wsi.progress import Progress
+
+log = logging.getLogger(__name__)
 
 _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 
@@ -84,7 +89,7 @@ ENCODERS: dict[str, EncoderWeights] = {
 }
 
 
-def find_encoder(name_or_path: str | Path) -> Path:
+def find_encoder(name_or_path: str | Path, progress: Progress | None = None) -> Path:
     """The file of an encoder's weights: a path as it is, a known name from the cache or by download.
 
     Parameters
@@ -92,6 +97,8 @@ def find_encoder(name_or_path: str | Path) -> Path:
     name_or_path
         An existing file, or a name in :data:`ENCODERS`. A file in the cache is checked against its known SHA-256; a
         file given by path may be any checkpoint of the same format.
+    progress
+        Told how a download advances; without it a bar is shown on a terminal.
 
     Raises
     ------
@@ -111,7 +118,7 @@ def find_encoder(name_or_path: str | Path) -> Path:
     if weights.cached_path.is_file():
         _check_copy(weights)
         return weights.cached_path
-    return _download(weights)
+    return _download(weights, progress)
 
 
 def _check_copy(weights: EncoderWeights) -> None:
@@ -126,18 +133,36 @@ def _check_copy(weights: EncoderWeights) -> None:
     raise ModelError(f"{path}: damaged or not the published file ({found})", f"Delete it; it comes from {weights.url}.")
 
 
-def _download(weights: EncoderWeights) -> Path:
+class _Bytes:
+    """What pooch takes for a progress bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.total, self._done, self._progress = 0, 0, progress
+
+    def update(self, more: int) -> None:
+        self._done = min(self._done + more, self.total)
+        self._progress(round(self._done / 1e6), max(1, round(self.total / 1e6)), "MB")
+
+    def reset(self) -> None:
+        self._done = 0
+
+    def close(self) -> None: ...
+
+
+def _download(weights: EncoderWeights, progress: Progress | None) -> Path:
     import pooch
     import requests
 
     path = weights.cached_path
+    log.info("downloading %s (%.0f MB) from %s", weights.name, weights.bytes / 1e6, weights.url)
+    bar = sys.stderr.isatty() if progress is None else _Bytes(progress)
     try:
         pooch.retrieve(
             weights.url,
             known_hash=f"sha256:{weights.sha256}",
             fname=path.name,
             path=path.parent,
-            progressbar=True,
+            downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 20),
         )
     except (requests.RequestException, OSError, ValueError) as error:
         raise ModelError(

@@ -1,7 +1,8 @@
-"""Building models for their shapes alone, and importing libraries, without torch's compiler.
+"""Building models for their shapes alone, and importing libraries, without what nobody needs of them.
 
-torch loads its compiler (``torch._dynamo``) the first time that anything asks to be left out of compilation. Segmenting
-compiles nothing unless told to, and loading costs more than a second of CPU time for every slide.
+torch loads its compiler (``torch._dynamo``) the first time that anything asks to be left out of compilation, and sympy
+to fill tensors that have no values. Segmenting needs neither unless told to, and together they cost more than a second
+of CPU time for every slide.
 """
 
 from __future__ import annotations
@@ -13,13 +14,36 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+# With what modules give their weights values when they are made.
+_MAKE_VALUES = {
+    *(nn.init.uniform_, nn.init.normal_, nn.init.constant_, nn.init.kaiming_uniform_),
+    *(torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.zero_, torch.Tensor.fill_),
+    *(torch.Tensor.erfinv_, torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_, torch.Tensor.mul),
+}
 
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
     """Modules that are made in the block lie on the meta device: they have shapes, but no values."""
-    with torch.device("meta"), compiler_left_out():
+    with _WithoutValues(), torch.device("meta"), compiler_left_out():
         yield
+
+
+class _WithoutValues(TorchFunctionMode):
+    """What would only change the values of a tensor that has none does nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn and kwargs["device"].type == "meta":
+            return torch.empty(*args, **kwargs)
+        if func in _MAKE_VALUES:
+            given = [*args, *kwargs.values()]
+            if given[0].is_meta and not any(isinstance(other, torch.Tensor) for other in given[1:]):
+                return given[0]
+        return func(*args, **kwargs)
 
 
 @contextmanager

@@ -20,7 +20,12 @@ def cache_dir() -> Path:
 
 def known_models() -> list[str]:
     """Names that :func:`resolve_model` knows: what ships, what the cache holds, and the paper's models."""
-    return sorted({*_bundles_in(ZOO_DIR), *_bundles_in(cache_dir() / "models"), *TEMPLATES})
+    return sorted({*installed_models(), *TEMPLATES})
+
+
+def installed_models() -> list[str]:
+    """Names of the models that are here: what ships, and what the cache holds."""
+    return sorted({*_bundles_in(ZOO_DIR), *_bundles_in(cache_dir() / "models")})
 
 
 def resolve_model(name_or_path: str | Path) -> Path:

@@ -34,7 +34,7 @@ def encode_object(
     *,
     uuid: UUID,
     tissue_class: TissueClass,
-    object_type: ObjectType,
+    object_type: ObjectType | Literal["tile"],
     name: str,
     measurements: Mapping[str, float],
 ) -> bytes:

@@ -108,6 +108,8 @@ def run_test(
         torch.set_num_threads(spec.threads)
     leakage = leakage_of(data)
     log.log(logging.WARNING if leakage.leaks else logging.INFO, "%s: %s", spec.data, leakage.summary)
+    machine = describe_machine(subject.device, 1, spec.threads)
+    log.info("test: %s (weights %s) on %s", subject.name, subject.weights_sha256[:12], machine)
     counts, seconds = _count(subject.label, data, spec, progress)
     class_names = [c.name for c in data.info.classes]
     scores = {
@@ -118,7 +120,7 @@ def run_test(
         "splits_file": None if spec.splits is None else str(spec.splits),
         **summary_of(counts, class_names, rule_for(len(class_names), prompted=subject.prompted)),
         "seconds_per_image": seconds,
-        "device": describe_machine(subject.device, 1, spec.threads),
+        "device": machine,
         "leakage": leakage.to_json(),
         "options": subject.options | {"threads": torch.get_num_threads()},
         "software": {
@@ -147,7 +149,7 @@ def _count(
         if spec.maps:
             _write_maps(spec.out, field, image, truth, predicted, data.info)
         if progress is not None:
-            progress(done, len(fields))
+            progress(done, len(fields), "fields")
     counts = np.stack(matrices)
     if not counts.any():
         raise DataError(f"{spec.data}: no pixel of the split {spec.split!r} is labelled", "Check its label maps.")

@@ -22,6 +22,7 @@ from PIL import Image
 
 from sampath_wsi.errors import SlideError
 from sampath_wsi.geometry import Box
+from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.slide.direct import DirectLevel
 from sampath_wsi.slide.info import SlideInfo, open_slide
 from sampath_wsi.slide.jpeg_tiles import UndecodableError, find_jpeg_tiles
@@ -46,6 +47,11 @@ class SlideReader:
         if direct and (levels := find_jpeg_tiles(info)):
             self._file = os.open(info.path, os.O_RDONLY)
             self._direct = {k: DirectLevel(self._file, tiles, info.background) for k, tiles in levels.items()}
+
+    @property
+    def direct_levels(self) -> frozenset[int]:
+        """The levels that are decoded here; all others OpenSlide reads."""
+        return frozenset(self._direct)
 
     def __enter__(self) -> SlideReader:
         return self
@@ -104,7 +110,9 @@ class SlideReader:
             plan.apply(self._read_level(level, plan, what), out)
         return out
 
-    def overview(self, box_level0_px: Box, size_px: tuple[int, int], *, threads: int = 1) -> NDArray[np.uint8]:
+    def overview(
+        self, box_level0_px: Box, size_px: tuple[int, int], *, threads: int = 1, progress: Progress | None = None
+    ) -> NDArray[np.uint8]:
         """Read a large rectangle at low resolution, in pieces of bounded size (some slides have a single level).
 
         Returns
@@ -120,15 +128,17 @@ class SlideReader:
             box, part = piece
             self.read(box, (part.shape[1], part.shape[0]), what="the overview", out=part)
 
+        step = stepper(progress, len(pieces), "parts of the overview")
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(read, pieces))
+            for _ in pool.map(read, pieces):
+                step()
         return whole
 
     def _pieces(self, box: Box, whole: NDArray[np.uint8]) -> Iterator[tuple[Box, NDArray[np.uint8]]]:
         """A rectangle of level 0 and the array for it, cut into pieces whose reading takes little memory."""
         height, width = whole.shape[:2]
         scale_x, scale_y = box.width / width, box.height / height
-        downsample = self.info.downsamples[self._level_for(min(scale_x, scale_y))]
+        downsample = self.info.downsamples[self.level_for(min(scale_x, scale_y))]
         size = max(8, int(_OVERVIEW_READ_PX * downsample / max(scale_x, scale_y)))
         for top in range(0, height, size):
             for left in range(0, width, size):
@@ -147,10 +157,11 @@ class SlideReader:
         self._local = threading.local()
 
     def _plan(self, box_level0_px: Box, size_px: tuple[int, int]) -> tuple[int, Resampling]:
-        level = self._level_for(min(box_level0_px.width / size_px[0], box_level0_px.height / size_px[1]))
+        level = self.level_for(min(box_level0_px.width / size_px[0], box_level0_px.height / size_px[1]))
         return level, Resampling.plan(box_level0_px.scaled(1 / self.info.downsamples[level]), size_px)
 
-    def _level_for(self, wanted_downsample: float) -> int:
+    def level_for(self, wanted_downsample: float) -> int:
+        """The level that is read for a resolution, given in level-0 pixels a pixel."""
         # A thousandth of tolerance: downsamples such as 4.0003 (odd level sizes) still serve a wanted 4.
         fitting = [i for i, d in enumerate(self.info.downsamples) if d <= wanted_downsample * 1.001]
         return max(fitting, key=lambda i: self.info.downsamples[i], default=0)

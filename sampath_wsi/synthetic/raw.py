@@ -77,7 +77,7 @@ def make_raw(
     size = (size_px, size_px) if size_px else _SIZE_PX[name]
     for done, _ in enumerate(_WRITERS[name](aside, images, size, seed), 1):
         if progress is not None:
-            progress(done, images)
+            progress(done, images, "images")
     aside.replace(out)
     return out
 

@@ -15,6 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from sampath_wsi.files import written_aside
+from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.synthetic.render import Painter
 from sampath_wsi.synthetic.scene import Scene
 
@@ -35,6 +36,7 @@ def make_slide(
     height_px: int = 6000,
     mpp: float = 0.25,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Scene:
     """Make a synthetic H&E slide and its true class map.
 
@@ -63,18 +65,18 @@ def make_slide(
     """
     scene = Scene(width_px, height_px, mpp, seed)
     with written_aside(Path(path)) as aside:
-        _write_pyramid(aside, scene)
+        _write_pyramid(aside, scene, progress)
     if truth_path is not None:
         with written_aside(Path(truth_path)) as aside:
             _write_truth(aside, scene)
     return scene
 
 
-def _write_pyramid(path: Path, scene: Scene) -> None:
+def _write_pyramid(path: Path, scene: Scene, progress: Progress | None) -> None:
     painter = Painter(scene)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".levels-") as scratch, _open(path) as tiff:
         below = _Level(scene.width_px, scene.height_px, Path(scratch) / "1")
-        _write_level(tiff, scene, 1, (scene.height_px, scene.width_px), _painted(painter, below))
+        _write_level(tiff, scene, 1, (scene.height_px, scene.width_px), _painted(painter, below, progress))
         downsample = _LEVEL_STEP
         while True:
             level, below = below, _Level(below.width_px, below.height_px, Path(scratch) / str(downsample))
@@ -115,15 +117,17 @@ class _Level:
                 yield data.reshape(rows, self.width_px, 3)
 
 
-def _painted(painter: Painter, below: _Level) -> Iterator[Pixels]:
+def _painted(painter: Painter, below: _Level, progress: Progress | None) -> Iterator[Pixels]:
     """Tiles of level 0 in file order."""
     scene = painter.scene
+    step = stepper(progress, -(-scene.height_px // _TILE_PX) * -(-scene.width_px // _PAINT_PX), "parts painted")
     for top in range(0, scene.height_px, _TILE_PX):
         rows = min(_TILE_PX, scene.height_px - top)
         strip = np.empty((rows, scene.width_px, 3), np.uint8)
         for left in range(0, scene.width_px, _PAINT_PX):
             columns = min(_PAINT_PX, scene.width_px - left)
             strip[:, left : left + columns] = painter.paint(left, top, columns, rows)
+            step()
         below.add_strip(strip)
         yield from _tiles(strip)
 

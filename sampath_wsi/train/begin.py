@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Sequence
 
 import torch
 
 from sampath_wsi.errors import ConfigError
-from sampath_wsi.model.bundle import load_bundle
+from sampath_wsi.model.bundle import Bundle, load_bundle
 from sampath_wsi.model.card import EncoderProvenance
 from sampath_wsi.model.pretrained import default_encoders, load_pretrained
 from sampath_wsi.model.sampath import SamPath, build_model
@@ -16,8 +18,22 @@ from sampath_wsi.train.recipe import PretrainedSpec, Recipe
 log = logging.getLogger(__name__)
 
 
-def begin_model(recipe: Recipe, n_classes: int) -> tuple[SamPath, tuple[EncoderProvenance, ...]]:
+# Parts of the decoder with a row, or a network, for SAM's own mask, "unlabelled" and every class, in this order.
+_ROWS = re.compile(r"mask_decoder\.(mask_tokens|iou_prediction_head\.layers\.2)\..+")
+_NETWORKS = re.compile(r"(mask_decoder\.output_hypernetworks_mlps\.)(\d+)(\..+)")
+_BEFORE_CLASSES = 2
+
+
+def begin_model(recipe: Recipe, classes: Sequence[str]) -> tuple[SamPath, tuple[EncoderProvenance, ...]]:
     """Fresh weights drawn from the recipe's seed, those of another model, or those of pretrained encoders.
+
+    Of another model everything is taken over; its classes by name, so that a model for other classes can be begun with
+    it: classes that it does not know begin with fresh prompts.
+
+    Parameters
+    ----------
+    classes
+        The names of the classes, in the order of their labels.
 
     Returns
     -------
@@ -31,16 +47,16 @@ def begin_model(recipe: Recipe, n_classes: int) -> tuple[SamPath, tuple[EncoderP
         If weights cannot be had or do not fit.
     """
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.architecture, n_classes, mean=recipe.mean, std=recipe.std)
+    model = build_model(recipe.architecture, len(classes), mean=recipe.mean, std=recipe.std)
     encoders: tuple[EncoderProvenance, ...] = ()
     if recipe.start_from is not None:
         bundle = load_bundle(recipe.start_from)
-        if bundle.card.architecture != recipe.architecture or len(bundle.card.classes) != n_classes:
+        if bundle.card.architecture != recipe.architecture:
             raise ConfigError(
-                f"the model {recipe.start_from} has another architecture or number of classes than {recipe.name}",
+                f"the model {recipe.start_from} has another architecture than {recipe.name}",
                 "Correct start_from or architecture in the recipe.",
             )
-        model.load_state_dict(bundle.model.state_dict())
+        _take_over(model, classes, bundle)
         encoders = bundle.card.encoders
     if recipe.pretrained is not None:
         sam, pathology = _wanted_encoders(recipe, recipe.pretrained)
@@ -50,6 +66,29 @@ def begin_model(recipe: Recipe, n_classes: int) -> tuple[SamPath, tuple[EncoderP
             log.warning("the encoders of %s are frozen, but their weights were never trained", recipe.name)
         model.freeze_encoders()
     return model, encoders
+
+
+def _take_over(model: SamPath, classes: Sequence[str], bundle: Bundle) -> None:
+    known = [entry.name for entry in bundle.card.classes]
+    fresh = [name for name in classes if name not in known]
+    if fresh:
+        log.info("the model begins with %s; classes new to it: %s", bundle.card.name, ", ".join(fresh))
+    same = [
+        (classes.index(name) + _BEFORE_CLASSES, known.index(name) + _BEFORE_CLASSES)
+        for name in known
+        if name in classes
+    ]
+    ours, theirs = (list(places) for places in zip(*[(k, k) for k in range(_BEFORE_CLASSES)], *same, strict=True))
+    state, source = model.state_dict(), bundle.model.state_dict()
+    for key, tensor in state.items():
+        if _ROWS.fullmatch(key):
+            tensor[ours] = source[key][theirs]
+        elif network := _NETWORKS.fullmatch(key):
+            if int(network[2]) in ours:
+                place = theirs[ours.index(int(network[2]))]
+                tensor.copy_(source[f"{network[1]}{place}{network[3]}"])
+        else:
+            tensor.copy_(source[key])
 
 
 def _wanted_encoders(recipe: Recipe, spec: PretrainedSpec) -> tuple[str | None, str | None]:

@@ -131,4 +131,4 @@ class ProgressReport(lightning.Callback):
             batches = int(trainer.num_training_batches)
             left = (trainer.max_epochs - trainer.current_epoch) * batches - batch_idx - 1
             self._done += 1
-            self._progress(self._done, self._done + left)
+            self._progress(self._done, self._done + left, f"batches (epoch {trainer.current_epoch + 1})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from sampath_wsi.train.result import make_card
 from sampath_wsi.train.run_folder import claim_folder
 from sampath_wsi.train.task import SegmentationTask
 from sampath_wsi.train.trainer import RunOptions, held_devices, make_trainer, one_voice, this_rank
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -98,15 +101,16 @@ def train(
         callbacks = [TensorBoardLog(out / "tensorboard"), table, *reports, checkpoints]
         trainer = make_trainer(recipe, out, callbacks, kind, devices)
         found = claim_folder(out, recipe, data, checkpoints.last_path, resume=resume, write=rank == 0)
-        model, encoders = begin_model(recipe, len(data.info.classes))
         names = tuple(c.name for c in data.info.classes)
+        model, encoders = begin_model(recipe, names)
         task = SegmentationTask(model, recipe, names, -(-len(loaders.train) // recipe.accumulate))
+        machine = options.machine or describe_machine(trainer.strategy.root_device, world, options.threads)
+        log.info("train: recipe %s, %s, on %s", recipe.name, recipe.precision, machine)
         with one_voice(trainer):
             trainer.fit(task, loaders.train, loaders.val, ckpt_path=found, weights_only=True)
             kept = checkpoints.best_path if recipe.keep == "best" else checkpoints.last_path
             scores = _restore(task, trainer, kept, loaders.val)
     if rank == 0:
-        machine = options.machine or describe_machine(trainer.strategy.root_device, world, options.threads)
         save_bundle(out / "model", task.model, make_card(recipe, data, encoders, scores, table.seconds, machine))
     return out / "model"
 

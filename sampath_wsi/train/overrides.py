@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
+from sampath_wsi.config import parse_setting
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.model.templates import template_card
 
@@ -31,14 +30,7 @@ def with_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[st
     """
     content = _spelled_out(content)
     for override in overrides:
-        key, equals, text = override.partition("=")
-        parts = key.strip().split(".")
-        if not equals or not all(parts):
-            raise ConfigError(f"the override '{override}' is not of the form key=value", "Write e.g. loss.focal=0.5.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"the value of the override '{override}' is not YAML", "Quote it.") from error
+        parts, value = parse_setting(override, example="loss.focal=0.5")
         content = _spelled_out(_set(content, parts, value, override))
     return content
 

@@ -3,9 +3,11 @@
 ``survey`` finds the connected regions of every chunk and joins them over the chunk borders; ``clean`` merges what is
 too small, on the graph of the regions; ``outline`` follows the outlines of every chunk (``polygons``), simplifies them
 and cuts them where chunks meet (``seams``); ``core`` puts them together again, and ``drawing`` makes QuPath's objects
-of them. Only ``stage`` knows slides and options; only ``chunks`` knows stores.
+of them (in ``pieces``, where they are too large for QuPath). Only ``stage`` knows slides and options; only ``chunks``
+knows stores. ``tiles`` writes the tiles' mean probabilities, for QuPath's measurement maps.
 """
 
 from sampath_wsi.vectorize.stage import Frame, VectorizeResult, vectorize
+from sampath_wsi.vectorize.tiles import TileObjectsResult, write_tile_objects
 
-__all__ = ["Frame", "VectorizeResult", "vectorize"]
+__all__ = ["Frame", "TileObjectsResult", "VectorizeResult", "vectorize", "write_tile_objects"]

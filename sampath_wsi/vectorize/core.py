@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from sampath_wsi.errors import StoreError
-from sampath_wsi.progress import Progress
+from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.vectorize.chunks import Chunking, ClassMap
 from sampath_wsi.vectorize.drawing import Drawing, Feature, RegionTable, draw_class, draw_regions
 from sampath_wsi.vectorize.outline import ChunkOutline, join_outline, outline_chunk
@@ -38,14 +37,17 @@ class Cleaning:
 class Statistics:
     """What was drawn; the dictionaries are by label value.
 
-    ``changed_map_px`` counts the pixels that lie in an object of another class than their own, or in none, because
-    small islands and holes were removed.
+    ``cut_objects`` had too many vertices and became ``pieces``, each of which counts as an object. ``changed_map_px``
+    counts the pixels that lie in an object of another class than their own, or in none, because small islands and holes
+    were removed.
     """
 
     objects: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     area_map_px: dict[int, int] = field(default_factory=dict)
     n_vertices: int = 0
     most_vertices: int = 0
+    cut_objects: int = 0
+    pieces: int = 0
     changed_map_px: int = 0
 
 
@@ -71,11 +73,11 @@ def draw_map(
     """
     chunking = Chunking(class_map.shape, chunk_map_px)
     windows = chunking.windows
-    step = _counter(progress, 2 * len(windows))
     smallest = math.ceil(max(cleaning.min_area_map_px, cleaning.min_hole_map_px))
     # Starting a process takes as long as several chunks.
     with Workers(max(1, min(workers, len(windows) // _CHUNKS_WORTH_A_PROCESS))) as pool:
         surveys = []
+        step = stepper(progress, len(windows), "chunks surveyed")
         for survey in pool.map(partial(survey_chunk, class_map, small_map_px=smallest), windows):
             surveys.append(survey)
             step()
@@ -90,24 +92,13 @@ def draw_map(
         _check_labels(regions.table, drawing)
         artist = _Artist(drawing, regions.table, spool)
         tasks = (regions.task(chunk) for chunk in range(len(windows)))
+        step = stepper(progress, len(windows), "chunks outlined")
         outline = partial(outline_chunk, class_map, tolerance_map_px=cleaning.tolerance_map_px, drawing=drawing)
         for found in pool.map(outline, tasks):
             artist.take(found)
             step()
     artist.finish()
     return _statistics(artist, regions)
-
-
-def _counter(progress: Progress | None, total: int) -> Callable[[], None]:
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
-    return step
 
 
 def _check_labels(table: RegionTable, drawing: Drawing) -> None:
@@ -188,5 +179,7 @@ class _Artist:
     def _add(self, feature: Feature) -> None:
         self._spool.add(feature)
         self.statistics.objects[feature.label] += 1
+        self.statistics.cut_objects += feature.piece == 1
+        self.statistics.pieces += feature.piece > 0
         self.statistics.n_vertices += feature.n_vertices
         self.statistics.most_vertices = max(self.statistics.most_vertices, feature.n_vertices)

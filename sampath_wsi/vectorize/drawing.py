@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.qupath import ObjectType, encode_object, rounded_for_qupath
+from sampath_wsi.vectorize.pieces import Lattice, Piece, cut
 from sampath_wsi.vectorize.polygons import Rings, to_polygons
 from sampath_wsi.vectorize.regions import Ints
 
 Objects = Literal["regions", "classes"]
 _NAMESPACE = UUID("7d3b8c52-6f0f-4b0e-9d57-0f6f3a3a9c11")
+_AREA, _WHOLE_AREA = "Area µm^2", "Area of all pieces µm^2"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Drawing:
     far_corner_level0_px
         (x, y) in the frame of the file, beyond which nothing is drawn: the last pixels of the map may reach a little
         past the slide.
+    max_vertices
+        An object of more is cut into pieces; 0 for no limit.
     """
 
     classes: tuple[TissueClass, ...]
@@ -104,6 +108,7 @@ class Drawing:
     object_type: ObjectType
     objects: Objects
     far_corner_level0_px: tuple[float, float] = (math.inf, math.inf)
+    max_vertices: int = 0
 
     def makes_objects(self, label: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """For label values: whether their regions become objects."""
@@ -113,12 +118,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Feature:
-    """An encoded object, with what the statistics need of it."""
+    """An encoded object, with what the statistics need of it; ``piece`` counts from 1, and is 0 for a whole one."""
 
     order: int
     label: int
     n_vertices: int
     data: bytes
+    piece: int = 0
 
 
 def draw_regions(rings: Rings, table: RegionTable, drawing: Drawing) -> list[Feature]:
@@ -157,7 +163,7 @@ def _level0_polygons(rings: Rings, drawing: Drawing) -> NDArray[np.object_]:
 def _encode(polygons: NDArray[np.object_], table: RegionTable, drawing: Drawing) -> list[Feature]:
     features: list[Feature] = []
     described = zip(
-        rounded_for_qupath(polygons),
+        _pieces(polygons, drawing),
         table.region.tolist(),
         table.label.tolist(),
         table.ordinal.tolist(),
@@ -165,28 +171,50 @@ def _encode(polygons: NDArray[np.object_], table: RegionTable, drawing: Drawing)
         measurements(table, drawing),
         strict=True,
     )
-    for geometry, region, label, ordinal, first_map_px, measured in described:
-        if geometry is None:
-            continue
+    for pieces, region, label, ordinal, first_map_px, measured in described:
         tissue_class = drawing.classes[label - 1]
-        data = encode_object(
-            geometry,
-            uuid=_identifier(first_map_px if ordinal else None, tissue_class, drawing),
-            tissue_class=tissue_class,
-            object_type=drawing.object_type,
-            name=f"{tissue_class.name} {ordinal}" if ordinal else tissue_class.name,
-            measurements=measured,
-        )
-        features.append(Feature(region, label, int(shapely.get_num_coordinates(geometry)), data))
+        whole_px2 = sum(piece.area_px2 for piece in pieces)
+        for number, piece in enumerate(pieces, 1):
+            name = f"{tissue_class.name} {ordinal}" if ordinal else tissue_class.name
+            own = measured
+            if piece.place:
+                name += f", piece {number} of {len(pieces)}"
+                area_um2 = round(measured[_AREA] * piece.area_px2 / whole_px2, 3)
+                own = {**measured, _AREA: area_um2, _WHOLE_AREA: measured[_AREA]}
+            data = encode_object(
+                piece.geometry,
+                uuid=_identifier(first_map_px if ordinal else None, piece.place, tissue_class, drawing),
+                tissue_class=tissue_class,
+                object_type=drawing.object_type,
+                name=name,
+                measurements=own,
+            )
+            n_vertices = int(shapely.get_num_coordinates(piece.geometry))
+            features.append(Feature(region, label, n_vertices, data, number if piece.place else 0))
     return features
 
 
-def _identifier(first_map_px: int | None, tissue_class: TissueClass, drawing: Drawing) -> UUID:
+def _pieces(polygons: NDArray[np.object_], drawing: Drawing) -> list[list[Piece]]:
+    """For every polygon what is written of it: nothing where it vanishes, itself, or pieces if it is too large."""
+    pieces: list[list[Piece]] = [[] for _ in polygons]
+    large = shapely.get_num_coordinates(polygons) > (drawing.max_vertices or math.inf)
+    for k, geometry in zip(np.flatnonzero(~large).tolist(), rounded_for_qupath(polygons[~large]), strict=True):
+        if geometry is not None:
+            pieces[k] = [Piece("", geometry, geometry.area)]
+    lattice = Lattice(drawing.scale_level0_px_per_map_px, drawing.offset_level0_px)
+    for k in np.flatnonzero(large).tolist():
+        pieces[k] = cut(polygons[k], lattice, drawing.max_vertices)
+    return pieces
+
+
+def _identifier(first_map_px: int | None, piece: str, tissue_class: TissueClass, drawing: Drawing) -> UUID:
     """The same for the same region of the same slide at any tolerance, so that a second import is noticed."""
     place = "all"
     if first_map_px is not None:
         y, x = divmod(first_map_px, drawing.map_width_map_px)
         place = f"{x},{y}"
+    if piece:
+        place += f"/{piece}"
     return uuid5(_NAMESPACE, f"{drawing.fingerprint}/{tissue_class.name}/{place}")
 
 
@@ -196,7 +224,7 @@ def measurements(table: RegionTable, drawing: Drawing) -> list[dict[str, float]]
     Pixels that had no class before small holes were filled count for the area, but have no probabilities.
     """
     area_um2 = np.round(table.area_map_px * drawing.mpp_map**2, 3).tolist()
-    found: list[dict[str, float]] = [{"Area µm^2": area} for area in area_um2]
+    found: list[dict[str, float]] = [{_AREA: area} for area in area_um2]
     if table.probability_sum is None:
         return found
     keys = [f"Prob: {tissue_class.name}" for tissue_class in drawing.classes]

@@ -85,7 +85,7 @@ def test_tiles_without_a_label_stay_with_their_region(bcss: Path, tmp_path: Path
 
 def test_bcss_default_tiles_whole_regions_resolution_and_counts(bcss: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    summary = prepare_bcss(bcss, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
+    summary = prepare_bcss(bcss, tmp_path / "out", progress=lambda done, total, _: seen.append((done, total)))
     data = read_prepared(tmp_path / "out")
     assert data.info.mpp == 0.3
     assert "tiles of 1024 px" in data.info.description

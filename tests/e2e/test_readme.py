@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 
 from tests.geojson_validator import validate
 
-from .workflow import ROOT, checkout, read_table
+from .workflow import ROOT, checkout, read_table, shell
 
 
 def commands() -> list[str]:
@@ -38,10 +36,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
 
 
 def run(folder: Path, command: str) -> str:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=900
-    )
+    done = shell(folder, command)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 

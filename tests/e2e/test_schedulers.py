@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -114,3 +115,19 @@ def test_a_run_through_the_generic_plugin(
         assert job["template"]["spec"]["containers"][0]["workingDir"] == str(folder)
     assert list((folder / ".snakemake").glob("cluster/*.exit")) == []
     assert list((folder / ".snakemake").glob("tmp.*")) == []
+
+
+def test_a_run_from_anywhere_with_a_profile_that_was_copied(tmp_path: Path, tiny_model: Path, scheduler: Path) -> None:
+    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    blob_slide(tmp_path / "data" / "a.tif")
+    program = str(Path(sys.executable).parent / "sampath-wsi")
+    waits = ("--seconds-between-status-checks", "1", "--latency-wait", "5")
+    for words in (
+        ("profile", "lsf", "--out", "mine"),
+        ("run", "--slides", "data/*", "--model", tiny_model, "--out", "r", "--profile", "./mine", "--", *waits),
+    ):
+        done = subprocess.run([program, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+    assert "1 of 1 slides are done" in done.stdout
+    assert len(list(scheduler.glob("*.json"))) == 6
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "mine", "r", "bin", "jobs"}

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.geojson_validator import validate
 from tests.helpers import blob_slide, write_slide
 
 from .workflow import checkout, read_table, snakemake, snapshot
@@ -80,9 +81,13 @@ def test_results_are_made_anew_where_and_only_where_something_changed(tmp_path: 
     assert not (slide / "tiles.zarr").exists()
     assert not any("partial" in name for name in before)
 
-    # Another tolerance: the polygons alone.
-    done = snakemake(folder, *options, "vectorize={tolerance: 0}")
+    # Another tolerance: the polygons alone. Pictures that were not asked for before are made besides.
+    done = snakemake(
+        folder, *options, "vectorize={tolerance: 0, tiles: true}", "images={tiff: true, probability: Stroma}"
+    )
     assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in slide.glob("*.tif")) == ["classes.ome.tif", "probability.ome.tif"]
+    assert validate(slide / "tiles.geojson.gz") == []
     assert "rule vectorize" in done.stderr
     assert "rule infer" not in done.stderr
     assert "rule stitch" not in done.stderr
@@ -103,6 +108,7 @@ def test_results_are_made_anew_where_and_only_where_something_changed(tmp_path: 
         (["modell=demo"], "'modell' was unexpected"),
         (["model=demoo"], "there is no model 'demoo'"),
         (["vectorize={objects: cells}"], "config, vectorize.objects: 'cells' is not one of"),
+        (["images={probability: Tumour}"], "config, images.probability: the model knows no class 'Tumour'"),
     ],
 )
 def test_mistakes_in_the_configuration_are_named_before_anything_runs(

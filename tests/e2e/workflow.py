@@ -26,9 +26,17 @@ def snakemake(folder: Path, *words: object, cores: int = 2) -> subprocess.Comple
 
 def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """`snakemake ...` in a working directory."""
+    return _run(folder, ["snakemake", *map(str, words)])
+
+
+def shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """A piece of shell script in a working directory, with the environment's commands; ends at the first error."""
+    return _run(folder, ["bash", "-euo", "pipefail", "-c", script])
+
+
+def _run(folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    command = ["snakemake", *map(str, words)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
 
 

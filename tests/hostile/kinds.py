@@ -139,7 +139,7 @@ class Sheets(Kind):
         return suffix, damaged(text, rng) if rng.random() < 0.3 else text
 
     def target(self, case: tuple[str, bytes], folder: Path) -> None:
-        from sampath_wsi.report import CohortRow, write_cohort
+        from sampath_wsi.cohort import CohortRow, read_cohort, write_cohort
         from sampath_wsi.sheet import read_slides
 
         path = folder / f"input{case[0]}"
@@ -152,9 +152,8 @@ class Sheets(Kind):
                 assert not name.startswith("-")
                 assert "\x00" not in name
                 os.path.exists(name)  # noqa: PTH110 - must not raise
-        write_cohort(
-            [CohortRow(r.slide, folder / "output" / "slides" / r.slide, r.extra) for r in rows], folder / "output.tsv"
-        )
+        outcomes = read_cohort(CohortRow(r.slide, folder / "output" / "slides" / r.slide, r.extra) for r in rows)
+        write_cohort(outcomes, folder / "output.tsv")
 
 
 class Configs(Kind):

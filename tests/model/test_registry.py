@@ -26,7 +26,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def server(tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "served"
     folder.mkdir()
-    (folder / "w.pth").write_bytes(CONTENT)
+    (folder / "w.pth").write_bytes(CONTENT * 500)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder)) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{httpd.server_port}/w.pth"
@@ -53,12 +53,14 @@ def test_a_path_is_taken_as_it_is(tmp_path):
     assert find_encoder(str(file)) == file
 
 
-def test_a_name_is_downloaded_once_and_checked(monkeypatch, server, cache, tmp_path, capfd):
-    publish(monkeypatch, server)
-    path = find_encoder("sam_vit_b")
+def test_a_name_is_downloaded_once_and_checked(monkeypatch, server, cache, tmp_path):
+    publish(monkeypatch, server, CONTENT * 500)
+    steps = []
+    path = find_encoder("sam_vit_b", lambda *step: steps.append(step))
     assert path == cache / "sam_vit_b_01ec64.pth"
-    assert path.read_bytes() == CONTENT
-    assert "100%" in capfd.readouterr().err
+    assert path.read_bytes() == CONTENT * 500
+    assert steps[-1] == (4, 4, "MB")
+    assert len(steps) > 3
     (tmp_path / "served" / "w.pth").unlink()
     assert find_encoder("sam_vit_b") == path
 

@@ -77,7 +77,7 @@ def test_progress_and_tensorboard_follow_a_run(data: Path, tmp_path: Path) -> No
         data,
         tmp_path / "run",
         options=CPU,
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda done, total, _: seen.append((done, total)),
     )
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()

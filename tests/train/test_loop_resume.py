@@ -72,7 +72,7 @@ def test_a_run_resumes_within_an_epoch(
         tmp_path / "killed",
         options=type(options)("cpu", threads=1, workers=workers),
         resume=True,
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda done, total, _: seen.append((done, total)),
     )
     # No more than the batches of the step that was cut off are done again.
     left = 24 - 8 * epoch - batch // 2 * 2

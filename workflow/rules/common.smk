@@ -1,6 +1,8 @@
 # What all rules share: the checked configuration, the slides, and how options become arguments.
 
 import builtins
+import json
+import os
 import re
 import shlex
 import sys
@@ -15,14 +17,17 @@ from sampath_wsi.experiments.runs import Run
 from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.zoo import resolve_model
 from sampath_wsi.sheet import read_slides
+from sampath_wsi.workflow_run import tell_scripts
 
 # Part of the parameters of every stage: a change of what a stage computes makes its results anew.
 STAGE_VERSIONS = {
     "tile": 2,
     "infer": 1,
-    "stitch": 1,
-    "vectorize": 1,
-    "report": 1,
+    "stitch": 2,
+    "vectorize": 2,
+    "tile-objects": 1,
+    "report": 2,
+    "images": 1,
     "evaluate": 1,
     "demo-data": 1,
     "prepare": 1,
@@ -53,10 +58,38 @@ LOGS = RESULTS / "logs" / "{slide}"
 BENCHMARKS = RESULTS / "benchmarks" / "{slide}"
 # Files that rules of this workflow make; every other file of the sample sheet is its user's.
 MADE_HERE = {"data/demo/demo.tif", "data/demo/demo.truth.tif"}
-COHORT_COMMAND = (
-    f"sampath-wsi cohort --slides {shlex.quote(CONFIG['slides'])} "
-    f"--results {shlex.quote(str(RESULTS))} --out {shlex.quote(str(RESULTS / 'cohort.tsv'))}"
+# What the page shows of the configuration: not what belongs to training.
+SEGMENTATION_CONFIG = {
+    key: value
+    for key, value in CONFIG.items()
+    if key not in ("experiments", "training", "smoke")
+}
+COHORT_OPTIONS = {
+    "slides": CONFIG["slides"],
+    "results": RESULTS,
+    "out": RESULTS / "cohort.tsv",
+    "page": RESULTS / "cohort.html",
+    "model": MODEL_DIR,
+    "config": json.dumps(SEGMENTATION_CONFIG),
+}
+COHORT_COMMAND = shlex.join(
+    ["sampath-wsi", "cohort", *(f"--{k}={v}" for k, v in COHORT_OPTIONS.items())]
 )
+
+
+def make_cohort_now():
+    """Page and table of what there is, outside of Snakemake's jobs.
+
+    They get a time before that of every result, so that the next run that ends well makes them anew, also where it only
+    leaves out the slides that failed.
+    """
+    # Not a format: the pattern of slides may hold braces. Exit code 2 says that slides failed.
+    command = COHORT_COMMAND.replace("{", "{{").replace("}", "}}")
+    shell(f"{command} || test $? = 2")
+    times = [path.stat().st_mtime for path in RESULTS.glob("slides/*/summary.json")]
+    for path in RESULTS.glob("cohort.*"):
+        if times:
+            os.utime(path, (min(times) - 1,) * 2)
 
 
 wildcard_constraints:
@@ -64,7 +97,10 @@ wildcard_constraints:
 
 
 def arguments(options):
-    """Options of a command as a string; None leaves one out, True and False become --x and --no-x, lists repeat it."""
+    """Options of a command as a string; None leaves one out, True and False become --x and --no-x, lists repeat it.
+
+    Parameters of rules hold it as a function's result: elsewhere Snakemake takes braces in it for wildcards.
+    """
     words = []
     for name, value in options.items():
         flag = name.replace("_", "-")
@@ -107,6 +143,18 @@ def slide_mb(wildcards):
 
 # Snakemake evaluates the expressions of profiles with Python's builtins and a few names of its own, none of ours.
 builtins.slide_mb = slide_mb
+tell_scripts()
+
+
+def schedule_when_jobs_end():
+    """Take away Snakemake's own limit of 100 new jobs a second; one that a user sets stays.
+
+    With a limit, Snakemake 9.27 looks for jobs to start once a second, and each time that a job ends begins to do so once
+    more, for ever: after some hundred jobs it takes a core to itself. Without, it looks when a job ends.
+    """
+    limiter = getattr(workflow.scheduler, "job_rate_limiter", None)
+    if limiter is not None and (limiter.max_jobs, limiter.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
 
 
 def record(stage):

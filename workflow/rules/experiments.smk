@@ -333,7 +333,7 @@ rule experiment_report:
     params:
         out=lambda wildcards, output: Path(output.text).parent,
         leakage=lambda wildcards, input: arguments({"leakage": list(input.leakage)}),
-        options=arguments({"smoke": CONFIG["smoke"] or None}),
+        options=lambda wildcards: arguments({"smoke": CONFIG["smoke"] or None}),
         version=STAGE_VERSIONS["experiment"],
     shell:
         "sampath-wsi experiment report {wildcards.dataset} {input.scores:q} {params.leakage} --out {params.out:q}"

@@ -1,5 +1,15 @@
 # The four stages. They meet only in stores; every rule is one call of the command line.
 
+SHARDS = CONFIG["infer"]["shards"]
+INFER_OPTIONS = arguments({"model": MODEL_DIR, **CONFIG["infer"], "shards": None})
+# No parameter of its rule, because it changes no result, but a resource, which a module's rules know too.
+DASK = arguments({"dask": CONFIG["dask"]})
+
+
+wildcard_constraints:
+    shard="[0-9]+",
+    shards="[0-9]+",
+
 
 rule tile:
     input:
@@ -43,12 +53,74 @@ rule infer:
         gpu=0 if CONFIG["infer"]["device"] == "cpu" else 1,
     params:
         store=lambda wildcards, output: Path(output[0]).parent,
-        options=arguments({"model": MODEL_DIR, **CONFIG["infer"]}),
+        options=lambda wildcards: INFER_OPTIONS,
         record=record("infer"),
         version=(STAGE_VERSIONS["infer"], WEIGHTS_SHA256),
     shell:
         "sampath-wsi infer {input:q} --out {params.store:q} {params.options}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
+
+
+# With infer.shards: n, n jobs take the place of that one. Each writes a store of its own, which is no declared output
+# either and survives a crash; the last rule moves their files together.
+rule infer_shard:
+    input:
+        SLIDE_DIR / "tiles.zarr",
+    output:
+        temp(
+            touch(SLIDE_DIR / "probabilities.zarr.shards" / "{shard}-of-{shards}.done")
+        ),
+    log:
+        LOGS / "infer-{shard}-of-{shards}.log",
+    benchmark:
+        BENCHMARKS / "infer-{shard}-of-{shards}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 4
+    resources:
+        gpu=0 if CONFIG["infer"]["device"] == "cpu" else 1,
+    params:
+        store=str(SLIDE_DIR / "probabilities.zarr"),
+        options=lambda wildcards: INFER_OPTIONS,
+        record=record("infer-{shard}-of-{shards}"),
+        version=(STAGE_VERSIONS["infer"], WEIGHTS_SHA256),
+    shell:
+        "sampath-wsi infer {input:q} --out {params.store:q} --shard {wildcards.shard}/{wildcards.shards}"
+        " {params.options} --threads {threads} --record {params.record:q} > {log:q} 2>&1"
+
+
+rule infer_join:
+    input:
+        expand(
+            SLIDE_DIR / "probabilities.zarr.shards" / "{shard}-of-{shards}.done",
+            shard=range(1, SHARDS + 1),
+            shards=SHARDS,
+            allow_missing=True,
+        ),
+    output:
+        SLIDE_DIR / "probabilities.zarr" / "zarr.json",
+    log:
+        LOGS / "infer.log",
+    benchmark:
+        BENCHMARKS / "infer.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    params:
+        store=lambda wildcards, output: Path(output[0]).parent,
+        shards=SHARDS,
+        record=record("infer"),
+        version=STAGE_VERSIONS["infer"],
+    shell:
+        "sampath-wsi join {params.store:q} --shards {params.shards} --record {params.record:q} > {log:q} 2>&1"
+
+
+if SHARDS == 1:
+
+    ruleorder: infer > infer_join
+
+else:
+
+    ruleorder: infer_join > infer
 
 
 rule stitch:
@@ -63,14 +135,16 @@ rule stitch:
     conda:
         "../../envs/cpu.yaml"
     threads: 2
+    resources:
+        dask=lambda wildcards: DASK,
     params:
         probabilities=lambda wildcards, input: Path(input[0]).parent,
         store=lambda wildcards, output: Path(output[0]).parent,
-        options=arguments(CONFIG["stitch"]),
+        options=lambda wildcards: arguments(CONFIG["stitch"]),
         record=record("stitch"),
         version=STAGE_VERSIONS["stitch"],
     shell:
-        "sampath-wsi stitch {params.probabilities:q} --out {params.store:q} {params.options}"
+        "sampath-wsi stitch {params.probabilities:q} --out {params.store:q} {params.options} {resources.dask}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
 
 
@@ -88,7 +162,7 @@ rule vectorize:
     threads: 2
     params:
         store=lambda wildcards, input: Path(input[0]).parent,
-        options=arguments(CONFIG["vectorize"]),
+        options=lambda wildcards: arguments({**CONFIG["vectorize"], "tiles": None}),
         record=record("vectorize"),
         version=STAGE_VERSIONS["vectorize"],
     shell:

@@ -31,8 +31,8 @@ rule training_data:
         "../../envs/cpu.yaml"
     params:
         kind=TRAINING["data"],
-        source=TRAINING_SOURCE,
-        options=arguments(TRAINING["prepare"]),
+        source=lambda wildcards: TRAINING_SOURCE,
+        options=lambda wildcards: arguments(TRAINING["prepare"]),
         version=STAGE_VERSIONS["prepare"],
     shell:
         "sampath-wsi prepare {params.kind} {params.source:q} {output:q} {params.options} > {log:q} 2>&1"
@@ -51,7 +51,7 @@ rule training_split:
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=arguments(
+        options=lambda wildcards: arguments(
             {"val_share": TRAINING["val_share"], "seed": TRAINING["seed"]}
         ),
         version=STAGE_VERSIONS["split"],

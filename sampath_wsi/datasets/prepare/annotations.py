@@ -88,7 +88,7 @@ def prepare_annotations(
         for done, (slide, painter) in enumerate(zip(slides, painters, strict=True), 1):
             _write(writer, tally, slide, painter, _plan_tiles(slide, painter.bounds_level0_px(), mpp, tile_px))
             if progress is not None:
-                progress(done, len(slides))
+                progress(done, len(slides), "slides")
         return tally.summary(Path(out))
 
 

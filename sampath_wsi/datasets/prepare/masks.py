@@ -71,7 +71,7 @@ def write_masked_images(
         for done, source in enumerate(images, 1):
             _write(writer, tally, source, coding, tile_px)
             if progress is not None:
-                progress(done, len(images))
+                progress(done, len(images), "images")
         return tally.summary(Path(out))
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sampath_wsi.datasets.prepared import DatasetInfo
 from sampath_wsi.datasets.prepared_writer import PreparedWriter
 from sampath_wsi.errors import ConfigError
+from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.synthetic import CLASSES, TRUTH_DOWNSAMPLE, Painter, Scene
 from sampath_wsi.synthetic.noise import derive_seed
 
@@ -37,6 +38,7 @@ def prepare_synthetic(
     tile_px: int = 512,
     mpp: float = 0.5,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Path:
     """Make tiles of synthetic slides for training: each slide is scanned at 0.25 um/px and read as real ones are.
 
@@ -72,6 +74,7 @@ def prepare_synthetic(
         mpp=mpp,
         description=f"tiles of {train_slides + val_slides} synthetic H&E slides, master seed {seed}",
     )
+    step = stepper(progress, train_slides + val_slides, "slides")
     with PreparedWriter(out, info) as writer:
         for number in range(train_slides + val_slides):
             split = "train" if number < train_slides else "val"
@@ -84,6 +87,7 @@ def prepare_synthetic(
             for k, place in enumerate(_choose_places(scene, tiles_per_slide, tile_px * factor)):
                 image, label = _cut(painter, place, tile_px, factor)
                 writer.add(f"{slide}_{k:03d}", image, label, group=slide, split=split)
+            step()
     return Path(out)
 
 

@@ -46,5 +46,5 @@ def prepare_synthetic_glands(
             labels = (picture.instances > 0).astype(np.uint8) + 1
             writer.add(name, picture.rgb, labels, name, split, instances=picture.instances)
             if progress is not None:
-                progress(number + 1, images)
+                progress(number + 1, images, "pictures")
     return Path(out)

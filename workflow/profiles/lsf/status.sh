@@ -6,4 +6,4 @@ case $answer in
     DONE | EXIT | *"is not found"*) ;;
     *) echo running && exit ;; # also where LSF itself does not answer
 esac
-. "$(dirname "$0")/../outcome.sh"
+. "${SAMPATH_WSI_WORKFLOW:-$(dirname "$0")/../../..}/workflow/profiles/outcome.sh"

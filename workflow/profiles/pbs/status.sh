@@ -6,4 +6,4 @@ case $answer in
     *"job_state = "[CFX]* | *"Unknown Job"* | *"nknown job"* | *"has finished"*) ;;
     *) echo running && exit ;; # also where the server does not answer
 esac
-. "$(dirname "$0")/../outcome.sh"
+. "${SAMPATH_WSI_WORKFLOW:-$(dirname "$0")/../../..}/workflow/profiles/outcome.sh"

@@ -7,4 +7,4 @@ case $answer in
     *"error reason"*) qdel "$1" >/dev/null && echo failed && exit ;; # could not be started, and would wait for ever
     *) echo running && exit ;; # also where the master does not answer
 esac
-. "$(dirname "$0")/../outcome.sh"
+. "${SAMPATH_WSI_WORKFLOW:-$(dirname "$0")/../../..}/workflow/profiles/outcome.sh"

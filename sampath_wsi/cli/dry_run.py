@@ -1,0 +1,93 @@
+"""What `--dry-run` prints: what a stage would write, and from where it would go on. Nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sampath_wsi.api.models import ReadyModel
+    from sampath_wsi.parts import Part
+    from sampath_wsi.store import Provenance
+    from sampath_wsi.tile import TilePlan
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be written, and from where it goes on.")]
+
+
+def say_tiles(out: Path, plan: TilePlan) -> None:
+    """Of stage 1."""
+    from sampath_wsi.tile import finished_tiles
+
+    grid = plan.provenance.grid
+    count, size = len(grid.tiles), grid.tile_model_px
+    what = (
+        f"{count} of {grid.rows} x {grid.columns} tiles, {size} px at {grid.mpp_model:g} um/px, "
+        f"overlap {grid.overlap_model_px} px"
+    )
+    _say(out, plan.provenance, what, count * size * size * 3, f"{finished_tiles(out, grid)} of {count} tiles")
+    for warning in plan.result.warnings:
+        print(f"{out}: warning: {warning}")
+
+
+def say_probabilities(out: Path, tiles: Path, model: ReadyModel, part: Part | None) -> None:
+    """Of stage 2."""
+    from sampath_wsi.infer import plan_probabilities
+    from sampath_wsi.parts import held_batches
+    from sampath_wsi.store import open_store
+
+    made_by = open_store(tiles, "tiles")[1]
+    planned = plan_probabilities(made_by, model.frame, model.precision, model.batch)
+    count, classes, size = len(made_by.grid.tiles), len(model.frame.classes), made_by.grid.tile_map_px
+    done = sum(min(model.batch, count - first) for first in held_batches(out, planned))
+    shared = "" if part is None else f", part {part} of them"
+    what = (
+        f"{count} tiles of {classes} classes{shared}, by the model {model.frame.name} on {model.device} in "
+        f"{model.precision}, {model.batch} a batch"
+    )
+    _say(out, planned, what, count * classes * size * size, f"{done} of {count} tiles")
+
+
+def say_segmentation(out: Path, planned: Provenance, bytes_a_value: int) -> None:
+    """Of stage 3, which begins anew when it was cut off."""
+    width, height = planned.grid.map_size_map_px
+    classes = len(planned.options["classes"])
+    what = f"a map of {width} x {height} px at {planned.grid.mpp_map:g} um/px, {classes} classes"
+    # Every level of the pyramid has a quarter of the pixels of the one before.
+    _say(out, planned, what, width * height * (classes * bytes_a_value + 1) * 4 // 3, None)
+
+
+def say_objects(out: Path, segmentation: Path) -> None:
+    """Of stage 4, which always draws everything."""
+    from sampath_wsi.store import open_store
+
+    planned = open_store(segmentation, "segmentation")[1]
+    width, height = planned.grid.map_size_map_px
+    names = ", ".join(entry["name"] for entry in planned.options["classes"])
+    print(f"{out}: objects of a map of {width} x {height} px; classes {names}")
+    print(f"{out}: {'is there and would be replaced' if out.exists() else 'begins'}")
+
+
+def _say(out: Path, planned: Provenance, what: str, most_bytes: int, done: str | None) -> None:
+    from sampath_wsi.store import is_begun, is_finished
+
+    print(f"{out}: {what}; at most {size(most_bytes)}")
+    if is_finished(out, planned):
+        state = "is finished: nothing to do"
+    elif done is not None and is_begun(out, planned):
+        state = f"goes on: {done} are done"
+    elif out.exists():
+        state = "begins; what lies there was made from something else or otherwise, and would be replaced"
+    else:
+        state = "begins"
+    print(f"{out}: {state}")
+
+
+def size(count: float) -> str:
+    """Bytes for people: ``86 MB``, ``1.2 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

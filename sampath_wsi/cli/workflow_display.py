@@ -1,0 +1,155 @@
+"""How a run of the workflow goes, a line a step, in place of Snakemake's own messages (they are in its log file).
+
+Snakemake loads this as a plugin (``_workflow/plugins``) and hands over each of its messages; it works in the output
+folder then. In a dry run the jobs that it would do are written to the file that ``SAMPATH_WSI_PLANNED_JOBS`` names.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+
+from sampath_wsi.cli.progress import Display, display
+from sampath_wsi.errors import one_line
+from sampath_wsi.progress import Pass, duration
+
+# How this program's own last words begin.
+_OWN = "sampath-wsi: "
+# So many jobs that run are named beside the progress.
+_NAMED = 2
+PLANNED_JOBS = "SAMPATH_WSI_PLANNED_JOBS"
+log = logging.getLogger("sampath_wsi")
+# What Snakemake says of failures of jobs, which are told when they happen, with the reason.
+_TOLD = ("At least one job did not complete successfully", "Exiting because a job execution failed")
+_OF_JOBS = ("RuleException", "CalledProcessError", "SpawnedJobError")
+
+
+@dataclass
+class Job:
+    """A job of Snakemake: a step of a slide, or of the cohort."""
+
+    step: str
+    slide: str
+    reason: str
+    log: str
+    begun_s: float
+
+    def __str__(self) -> str:
+        return f"{self.slide}: {self.step}" if self.slide else self.step
+
+
+class LogHandler(LogHandlerBase):
+    """Takes Snakemake's messages."""
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        # Those that run, or in a dry run would.
+        self.jobs: dict[int, Job] = {}
+        self.progress: Pass | None = None
+        self.shown: Display | None = None
+        self._to_standard_error = logging.StreamHandler(_StandardError())
+        self._to_standard_error.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        log.addHandler(self._to_standard_error)
+        log.setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a message, if it is for people."""
+        try:
+            take = getattr(self, f"_{getattr(record, 'event', None)}", None)
+            if take is not None:
+                take(vars(record))
+            elif record.levelno >= logging.WARNING:
+                self._tell(record.levelno, record.getMessage())
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """End the bar; in a dry run write down what was planned."""
+        if self.shown is not None:
+            self.shown.stop()
+            self.shown = None
+        if (path := os.environ.get(PLANNED_JOBS)) and self.common_settings.dryrun:
+            jobs = [{"slide": job.slide, "step": job.step, "reason": job.reason} for job in self.jobs.values()]
+            Path(path).write_text(json.dumps(jobs), encoding="utf-8")
+        log.removeHandler(self._to_standard_error)
+        super().close()
+
+    def _run_info(self, said: dict[str, Any]) -> None:
+        total = (said.get("stats") or {}).get("total")
+        if total and not self.common_settings.dryrun:
+            self._show(0, int(total))
+
+    def _job_info(self, said: dict[str, Any]) -> None:
+        slide = dict(said["wildcards"] or {}).get("slide", "")
+        where = str(next(iter(said["log"] or ()), ""))
+        self.jobs[said["jobid"]] = Job(said["rule_name"], slide, said["reason"], where, time.monotonic())
+        self._tell_what_runs()
+
+    def _job_finished(self, said: dict[str, Any]) -> None:
+        job = self.jobs.pop(said["job_id"], None)
+        if job is not None and job.step != "all":
+            log.info("%s, %s", job, duration(time.monotonic() - job.begun_s))
+        self._tell_what_runs()
+
+    def _job_error(self, said: dict[str, Any]) -> None:
+        job = self.jobs.pop(said["jobid"], None)
+        if job is not None:
+            log.error("%s FAILED: %s (%s)", job, _reason(job), job.log)
+        self._tell_what_runs()
+
+    def _progress(self, said: dict[str, Any]) -> None:
+        self._show(said["done"], said["total"])
+
+    def _show(self, done: int, total: int) -> None:
+        if self.shown is None or self.progress is None:
+            self.shown, self.progress = display("run"), Pass(done, total, "steps")
+        self.progress.done, self.progress.total = done, total
+        self.shown.show(self.progress)
+
+    def _error(self, said: dict[str, Any]) -> None:
+        if said.get("exception") not in _OF_JOBS:
+            self._tell(logging.ERROR, str(said["msg"]))
+
+    def _tell_what_runs(self) -> None:
+        running = [str(job) for job in self.jobs.values()]
+        more = f" and {len(running) - _NAMED}" if len(running) > _NAMED else ""
+        if self.progress is not None:
+            self.progress.what = f"steps ({', '.join(running[:_NAMED])}{more})" if running else "steps"
+
+    def _tell(self, level: int, text: str) -> None:
+        if text and not any(told in text for told in _TOLD):
+            log.log(level, "%s", one_line(text))
+
+
+class _StandardError:
+    """Standard error as it is at each moment: a bar takes its place while it is shown."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _reason(job: Job) -> str:
+    """Why a job failed: what this program said at its end, or whatever stands last in the job's log."""
+    try:
+        lines = Path(job.log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    own = [line for line in lines if line.startswith(_OWN)]
+    said = one_line((own or lines or ["no reason was given"])[-1])
+    return said.removeprefix(_OWN).removeprefix("error: ")

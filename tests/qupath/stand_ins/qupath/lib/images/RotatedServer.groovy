@@ -1,0 +1,4 @@
+package qupath.lib.images
+
+class RotatedServer extends Server {
+}
