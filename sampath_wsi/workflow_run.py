@@ -167,7 +167,8 @@ def snakemake_command(
 def snakemake_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of Snakemake: this program stands first on the path, whether or not its environment is active."""
     program = Path(sys.argv[0]).absolute()
-    scripts = program.parent if program.name == "sampath-wsi" else Path(sysconfig.get_path("scripts"))
+    itself = program.name == "sampath-wsi" and program.is_file()
+    scripts = program.parent if itself else Path(sysconfig.get_path("scripts"))
     path = os.pathsep.join([str(scripts), environment.get("PATH", os.defpath)])
     modules = os.pathsep.join(filter(None, [str(_PLUGINS), environment.get("PYTHONPATH")]))
     return {**environment, "PATH": path, "PYTHONPATH": modules}

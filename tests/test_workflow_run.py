@@ -146,7 +146,9 @@ def test_what_profiles_default_says_holds_for_a_run_too(tmp_path: Path) -> None:
     assert {f"--{key}" for key in said - {"show-failed-logs"}} <= set(snakemake_command(tmp_path, tmp_path))
 
 
-def test_jobs_find_this_program_without_an_active_environment() -> None:
+@pytest.mark.parametrize("called", ["sampath-wsi", "pytest"])
+def test_jobs_find_this_program_without_an_active_environment(called: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [called])  # a name without a folder says nothing of where the program lies
     environment = snakemake_environment({"PATH": "/usr/bin", "PYTHONPATH": "/mine"})
     first, *rest = environment["PATH"].split(os.pathsep)
     assert (Path(first) / "sampath-wsi").exists()
