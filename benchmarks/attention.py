@@ -21,7 +21,7 @@ import sampath_wsi.model.torchvision_compat  # noqa: F401
 # isort: split
 from segment_anything.modeling.image_encoder import add_decomposed_rel_pos
 
-from sampath_wsi.memory import keep_freed_memory
+from sampath_wsi.machine.memory import keep_freed_memory
 from sampath_wsi.model.attention import _attend_biased, _attend_folded, relative_table
 
 HEADS, CHANNELS = 12, 64

@@ -49,7 +49,7 @@ def run_one(variant: str, bundle: Path, image: Path, out: Path, device: str, bat
     """Time one variant in this process; writes logits and a JSON record beside each other."""
     import torch
 
-    from sampath_wsi.memory import keep_freed_memory
+    from sampath_wsi.machine.memory import keep_freed_memory
     from sampath_wsi.model.bundle import load_bundle
 
     is_reference = variant.startswith(REFERENCE)

@@ -29,8 +29,8 @@ from map_steps import step_shares
 from map_store import SHAPES, plan_grid, write_probabilities
 
 from sampath_wsi.geometry import TileGrid
-from sampath_wsi.shards import Shards
-from sampath_wsi.store import remove_store
+from sampath_wsi.stores.shards import Shards
+from sampath_wsi.stores.store import remove_store
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
-from sampath_wsi.store import GrowingStore, Provenance
+from sampath_wsi.stores.store import GrowingStore, Provenance
 
 CLASSES = [
     {"name": "Tumor", "color": [200, 0, 0]},

@@ -15,10 +15,10 @@ from common import measure, print_machine
 from growth import slide_or_synthetic
 from zarr import open_array
 
-from sampath_wsi.blend import blend
 from sampath_wsi.model import load_bundle
 from sampath_wsi.probability import argmax_label, to_bytes
-from sampath_wsi.store import open_store, read_array
+from sampath_wsi.stitch.blend import blend
+from sampath_wsi.stores.store import open_store, read_array
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 from sampath_wsi.geometry import Box, TileGrid
 from sampath_wsi.slide import SlideInfo, SlideReader, inspect_slide
-from sampath_wsi.store import create_array, open_store
+from sampath_wsi.stores.store import create_array, open_store
 
 HERE = Path(__file__).resolve().parent
 TILE_PX, OVERLAP_PX, MPP_MODEL, SHARD = 1024, 128, 0.5, 8

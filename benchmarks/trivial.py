@@ -69,7 +69,7 @@ class TrivialPredictor:
 
 def tile(slide: Path, folder: Path) -> None:
     from sampath_wsi.slide import inspect_slide
-    from sampath_wsi.tile import TileOptions, tile_slide
+    from sampath_wsi.tile.stage import TileOptions, tile_slide
 
     begin_work()
     options = TileOptions(MPP, TILE_PX, OVERLAP_PX, STRIDE)
@@ -79,8 +79,8 @@ def tile(slide: Path, folder: Path) -> None:
 def infer(slide: Path, folder: Path) -> None:
     import torch  # noqa: F401 (its import is start-up)
 
-    from sampath_wsi.infer import ModelFrame
-    from sampath_wsi.infer import infer as infer_store
+    from sampath_wsi.infer.stage import ModelFrame
+    from sampath_wsi.infer.stage import infer as infer_store
 
     begin_work()
     frame = ModelFrame("trivial", "0" * 64, CLASSES, MPP, TILE_PX, STRIDE)
@@ -89,14 +89,14 @@ def infer(slide: Path, folder: Path) -> None:
 
 
 def stitch(slide: Path, folder: Path) -> None:
-    from sampath_wsi.stitch import stitch as stitch_store
+    from sampath_wsi.stitch.stage import stitch as stitch_store
 
     begin_work()
     stitch_store(folder / "probabilities.zarr", folder / "segmentation.ome.zarr", threads=2)
 
 
 def vectorize(slide: Path, folder: Path) -> None:
-    from sampath_wsi.vectorize import vectorize as vectorize_store
+    from sampath_wsi.vectorize.stage import vectorize as vectorize_store
 
     begin_work()
     vectorize_store(folder / "segmentation.ome.zarr", folder / "segmentation.geojson.gz", workers=2)

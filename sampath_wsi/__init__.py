@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sampath_wsi.classes import TissueClass
     from sampath_wsi.errors import SampathError
     from sampath_wsi.slide import SlideReader, inspect_slide
-    from sampath_wsi.tile import tile_slide
+    from sampath_wsi.tile.stage import tile_slide
 
 __version__ = "0.1.0"
 
@@ -31,7 +31,7 @@ _HOMES = {
     "ready_model": "api.models",
     "segment_slide": "api.segment",
     "tile_options": "api.models",
-    "tile_slide": "tile",
+    "tile_slide": "tile.stage",
 }
 
 __all__ = [

@@ -1,17 +1,20 @@
-"""Probabilities as bytes: p = v / 255, and the bytes of a pixel sum to exactly 255.
+"""Probabilities of classes: as bytes, the most probable class, and how uncertain they are.
 
-Works alike on NumPy arrays and torch tensors, so that the device that computes probabilities can also shrink them.
+A byte v is p = v / 255, and the bytes of a pixel sum to exactly 255. Rounding to bytes works alike on NumPy arrays and
+torch tensors, so that the device that computes probabilities can also shrink them.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 SCALE = 255
+PERCENT = 100
 
 
 def to_bytes(probability: Any, class_axis: int) -> Any:
@@ -57,3 +60,36 @@ def argmax_label(probability: NDArray[Any]) -> NDArray[np.uint8]:
         np.maximum(label, won, out=label)
         np.maximum(best, probability[index], out=best)
     return label
+
+
+def entropy_percent(probability: NDArray[Any]) -> NDArray[np.uint8]:
+    """How evenly probability is spread over the classes, in percent of the most that is possible.
+
+    The Shannon entropy in bits, ``-sum p log2 p``, over ``log2(number of classes)``: 0 where one class is certain, 100
+    where all are equally likely.
+
+    Parameters
+    ----------
+    probability
+        ``(class, y, x)``, uint8 (p = v / 255) or floats; where all are zero the entropy is 0.
+    """
+    bits = np.zeros(probability.shape[1:], np.float32)
+    for plane in probability:
+        bits += entropy_term_bit(plane)
+    bits *= np.float32(PERCENT / math.log2(max(2, len(probability))))
+    percent: NDArray[np.uint8] = np.rint(bits).astype(np.uint8)
+    return percent
+
+
+def entropy_term_bit(probability: NDArray[Any]) -> NDArray[np.float32]:
+    """``-p log2 p``, a class's share of the entropy, of bytes (p = v / 255) or floats of any shape; 0 where p is 0."""
+    return _OF_BYTES[probability] if probability.dtype == np.uint8 else _minus_p_log2_p(probability)
+
+
+def _minus_p_log2_p(p: NDArray[np.floating]) -> NDArray[np.float32]:
+    log2 = np.log2(p, where=p > 0, out=np.zeros(p.shape, p.dtype))
+    bits: NDArray[np.float32] = (np.negative(p) * log2 + 0.0).astype(np.float32)
+    return bits
+
+
+_OF_BYTES = _minus_p_log2_p(np.arange(SCALE + 1) / SCALE)

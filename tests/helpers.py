@@ -9,9 +9,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
-from sampath_wsi.infer import Batch, ModelFrame
+from sampath_wsi.infer.stage import Batch, ModelFrame
 from sampath_wsi.probability import to_bytes
-from sampath_wsi.store import GrowingStore, Provenance
+from sampath_wsi.stores.store import GrowingStore, Provenance
 
 CLASSES = (
     {"name": "A", "color": [200, 0, 0]},

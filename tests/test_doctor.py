@@ -15,12 +15,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sampath_wsi import machine as this_machine
 from sampath_wsi.doctor import examine, machine, software
 from sampath_wsi.doctor.findings import Result, run_check
+from sampath_wsi.machine import facts as this_machine
 from sampath_wsi.model import registry, zoo
 
-from .test_cli import run
+from .cli.test_cli import run
 
 
 def statuses(results: object) -> list[str]:
@@ -93,7 +93,7 @@ def test_a_driver_and_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_gpus_are_named_with_their_memory_and_who_holds_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from sampath_wsi import device
+    from sampath_wsi.machine import device
 
     properties = SimpleNamespace(name="H100", uuid="u")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -18,16 +18,16 @@ import shapely
 import tifffile
 
 from sampath_wsi.classes import TissueClass
-from sampath_wsi.cohort import CohortRow, read_cohort, write_cohort
 from sampath_wsi.errors import AnnotationError, ConfigError, ModelError, SampathError, SlideError
 from sampath_wsi.files import write_json
 from sampath_wsi.geometry import Box
+from sampath_wsi.inputs.validation import check_finite
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.qupath import encode_object, read_annotations
+from sampath_wsi.report.cohort import CohortRow, read_cohort, write_cohort
 from sampath_wsi.slide import SlideReader, inspect_slide
 from sampath_wsi.slide.jpeg_tiles import find_jpeg_tiles
-from sampath_wsi.tissue import TissueOptions, find_tissue
-from sampath_wsi.validation import check_finite
+from sampath_wsi.tile.tissue import TissueOptions, find_tissue
 
 from .conftest import ROOT
 from .helpers import blob_slide, make_grid, write_slide

@@ -62,7 +62,7 @@ def test_commands_and_configuration_have_the_same_defaults() -> None:
 
 
 def test_every_column_of_the_sample_sheet_is_explained() -> None:
-    from sampath_wsi.sheet import COLUMNS
+    from sampath_wsi.inputs.sheet import COLUMNS
 
     schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "slides.schema.yaml").read_text())
     text = (ROOT / "config" / "README.md").read_text()
@@ -82,3 +82,23 @@ def test_links_of_the_documentation_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+STAGES = ("tile", "infer", "stitch", "vectorize", "images")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_imports_another(stage: str) -> None:
+    others = "|".join(name for name in STAGES if name != stage)
+    for file in (ROOT / "sampath_wsi" / stage).rglob("*.py"):
+        assert not re.findall(rf"(?:from|import) sampath_wsi\.(?:{others})\b", file.read_text()), file
+
+
+def test_every_package_has_its_place_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = {path for line in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for path in re.findall(r"`(.+?)`", line)}
+    packages = {path.parent.name for path in (ROOT / "sampath_wsi").glob("*/__init__.py")}
+    assert {name for name in packages if not named & {f"sampath_wsi/{name}/", f"{name}/"}} == set()
+    assert {
+        name for name in named if not (ROOT / name).exists() and not (ROOT / "sampath_wsi" / name).exists()
+    } == set()

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Multiscales, Node, Reader
 
-from sampath_wsi.stitch import StitchOptions, stitch
-from sampath_wsi.store import open_store
+from sampath_wsi.stitch.stage import StitchOptions, stitch
+from sampath_wsi.stores.store import open_store
 
 from .conftest import ROOT
 from .helpers import CLASSES, make_grid, random_probability, write_probabilities
@@ -75,7 +75,7 @@ def test_ome_zarr_reads_image_and_labels_with_names_colours_and_place(segmentati
 
 
 def test_a_dark_class_can_be_seen_on_black() -> None:
-    from sampath_wsi.ome import bright
+    from sampath_wsi.stores.ome import bright
 
     assert bright((50, 50, 50)) == (160, 160, 160)
     assert bright((0, 0, 80)) == (0, 0, 160)

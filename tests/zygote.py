@@ -16,12 +16,12 @@ import time
 
 import sampath_wsi.api.facts
 import sampath_wsi.api.models
-import sampath_wsi.infer
-import sampath_wsi.machine
-import sampath_wsi.predictor
-import sampath_wsi.sheet
-import sampath_wsi.stitch
-import sampath_wsi.tile
+import sampath_wsi.infer.predictor
+import sampath_wsi.infer.stage
+import sampath_wsi.inputs.sheet
+import sampath_wsi.machine.facts
+import sampath_wsi.stitch.stage
+import sampath_wsi.tile.stage
 import sampath_wsi.vectorize  # noqa: F401
 from sampath_wsi.cli import main
 from sampath_wsi.cli.run import StageRun

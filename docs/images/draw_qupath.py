@@ -23,7 +23,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from shapely.plotting import patch_from_polygon
 
-from sampath_wsi.vectorize import vectorize, write_tile_objects
+from sampath_wsi.vectorize.stage import vectorize
+from sampath_wsi.vectorize.tiles import write_tile_objects
 
 OUT = Path(__file__).parent
 SHOWN_PX = 1000

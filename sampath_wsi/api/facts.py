@@ -1,4 +1,4 @@
-"""What the record of each stage says (see :mod:`sampath_wsi.record`): JSON objects for summaries and the cohort."""
+"""What the record of each stage says (:mod:`sampath_wsi.runs.record`): JSON objects for summaries and the cohort."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sampath_wsi.api.models import ReadyModel
-    from sampath_wsi.infer import InferResult
+    from sampath_wsi.infer.stage import InferResult
     from sampath_wsi.slide import SlideInfo
-    from sampath_wsi.stitch import StitchResult
-    from sampath_wsi.tile import TileResult
-    from sampath_wsi.vectorize import VectorizeResult
+    from sampath_wsi.stitch.stage import StitchResult
+    from sampath_wsi.tile.stage import TileResult
+    from sampath_wsi.vectorize.stage import VectorizeResult
 
 
 def tile_facts(info: SlideInfo, result: TileResult) -> dict[str, Any]:

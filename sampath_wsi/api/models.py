@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ModelError
 from sampath_wsi.files import sha256
-from sampath_wsi.infer import Batch, ModelFrame, PredictorLike
+from sampath_wsi.infer.stage import Batch, ModelFrame, PredictorLike
 from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.zoo import resolve_model
 from sampath_wsi.probability import to_bytes
@@ -23,8 +23,8 @@ from sampath_wsi.probability import to_bytes
 if TYPE_CHECKING:
     import torch
 
-    from sampath_wsi.tile import TileOptions
-    from sampath_wsi.tissue import TissueOptions
+    from sampath_wsi.tile.stage import TileOptions
+    from sampath_wsi.tile.tissue import TissueOptions
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def tile_options(
 ) -> TileOptions:
     """How a slide is tiled for a model; without ``overlap_px`` with the model's own overlap."""
     # Here, since stage 2 imports this module and has no use for what these load.
-    from sampath_wsi.tile import TileOptions
-    from sampath_wsi.tissue import TissueOptions
+    from sampath_wsi.tile.stage import TileOptions
+    from sampath_wsi.tile.tissue import TissueOptions
 
     return TileOptions(
         mpp_model=model.mpp,
@@ -159,7 +159,7 @@ def ready_model(
     threads: int | None = None,
     hold: bool = True,
 ) -> Iterator[ReadyModel]:
-    """A model on a device, which is held until the block ends; see :func:`sampath_wsi.device.leased_device`.
+    """A model on a device, which is held until the block ends; see :func:`sampath_wsi.machine.device.leased_device`.
 
     Parameters
     ----------
@@ -174,8 +174,8 @@ def ready_model(
     if isinstance(model, OwnModel):
         yield _own(model, batch)
         return
-    from sampath_wsi.device import choose_precision, first_device, leased_device
-    from sampath_wsi.predictor import default_batch
+    from sampath_wsi.infer.predictor import default_batch
+    from sampath_wsi.machine.device import choose_precision, first_device, leased_device
 
     path = resolve_model(model)
     card = ModelCard.read(path / CARD_NAME)
@@ -185,8 +185,8 @@ def ready_model(
         def load() -> PredictorLike:
             import torch
 
+            from sampath_wsi.infer.predictor import Predictor
             from sampath_wsi.model.bundle import load_bundle
-            from sampath_wsi.predictor import Predictor
 
             if threads is not None:
                 torch.set_num_threads(threads)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sampath_wsi import ome
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, StoreError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import SCALE
-from sampath_wsi.shards import Shards, read_whole
-from sampath_wsi.store import open_store, read_array
+from sampath_wsi.stores import ome
+from sampath_wsi.stores.shards import Shards, read_whole
+from sampath_wsi.stores.store import open_store, read_array
 
 if TYPE_CHECKING:
     import zarr

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sampath_wsi import report
 from sampath_wsi.api.facts import infer_facts, stitch_facts, tile_facts, vectorize_facts
 from sampath_wsi.api.models import OwnModel, ReadyModel, read_card, ready_model, tile_options
 from sampath_wsi.api.results import Segmentation
 from sampath_wsi.errors import StoreError
-from sampath_wsi.infer import infer, plan_probabilities
-from sampath_wsi.machine import cores
+from sampath_wsi.infer.stage import infer, plan_probabilities
+from sampath_wsi.inputs.sheet import safe_id
+from sampath_wsi.machine.facts import cores
 from sampath_wsi.progress import Progress
-from sampath_wsi.record import recorded
-from sampath_wsi.sheet import safe_id
+from sampath_wsi.report import stage as report
+from sampath_wsi.runs.record import recorded
 from sampath_wsi.slide import SlideInfo, inspect_slide
-from sampath_wsi.stitch import stitch
-from sampath_wsi.store import is_finished, open_store, remove_store
-from sampath_wsi.tile import TilePlan, plan_tiles, write_tiles
-from sampath_wsi.vectorize import vectorize
+from sampath_wsi.stitch.stage import stitch
+from sampath_wsi.stores.store import is_finished, open_store, remove_store
+from sampath_wsi.tile.stage import TilePlan, plan_tiles, write_tiles
+from sampath_wsi.vectorize.stage import vectorize
 
 _TILES = "tiles.zarr"
 
@@ -59,11 +59,11 @@ def segment_slide(
     overlap_px
         Overlap of tiles in model pixels; by default the model's.
     tissue_mask, region
-        See :func:`sampath_wsi.tissue.find_tissue`.
+        See :func:`sampath_wsi.tile.tissue.find_tissue`.
     device, precision, batch
         See :func:`ready_model`.
     min_area_um2, min_hole_um2, tolerance_um
-        See :func:`sampath_wsi.vectorize.vectorize`.
+        See :func:`sampath_wsi.vectorize.stage.vectorize`.
     threads
         By default as many as there are cores.
     progress

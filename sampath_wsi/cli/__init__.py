@@ -26,7 +26,7 @@ from sampath_wsi.cli import training as training
 from sampath_wsi.cli import workflow as workflow
 from sampath_wsi.cli.help import App
 from sampath_wsi.errors import SampathError, one_line
-from sampath_wsi.stopping import Stopped
+from sampath_wsi.machine.stopping import Stopped
 
 app = App(
     name="sampath-wsi",

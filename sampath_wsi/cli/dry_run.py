@@ -9,16 +9,16 @@ import typer
 
 if TYPE_CHECKING:
     from sampath_wsi.api.models import ReadyModel
-    from sampath_wsi.parts import Part
-    from sampath_wsi.store import Provenance
-    from sampath_wsi.tile import TilePlan
+    from sampath_wsi.infer.parts import Part
+    from sampath_wsi.stores.store import Provenance
+    from sampath_wsi.tile.stage import TilePlan
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be written, and from where it goes on.")]
 
 
 def say_tiles(out: Path, plan: TilePlan) -> None:
     """Of stage 1."""
-    from sampath_wsi.tile import finished_tiles
+    from sampath_wsi.tile.stage import finished_tiles
 
     grid = plan.provenance.grid
     count, size = len(grid.tiles), grid.tile_model_px
@@ -33,9 +33,9 @@ def say_tiles(out: Path, plan: TilePlan) -> None:
 
 def say_probabilities(out: Path, tiles: Path, model: ReadyModel, part: Part | None) -> None:
     """Of stage 2."""
-    from sampath_wsi.infer import plan_probabilities
-    from sampath_wsi.parts import held_batches
-    from sampath_wsi.store import open_store
+    from sampath_wsi.infer.parts import held_batches
+    from sampath_wsi.infer.stage import plan_probabilities
+    from sampath_wsi.stores.store import open_store
 
     made_by = open_store(tiles, "tiles")[1]
     planned = plan_probabilities(made_by, model.frame, model.precision, model.batch)
@@ -60,7 +60,7 @@ def say_segmentation(out: Path, planned: Provenance, bytes_a_value: int) -> None
 
 def say_objects(out: Path, segmentation: Path) -> None:
     """Of stage 4, which always draws everything."""
-    from sampath_wsi.store import open_store
+    from sampath_wsi.stores.store import open_store
 
     planned = open_store(segmentation, "segmentation")[1]
     width, height = planned.grid.map_size_map_px
@@ -70,7 +70,7 @@ def say_objects(out: Path, segmentation: Path) -> None:
 
 
 def _say(out: Path, planned: Provenance, what: str, most_bytes: int, done: str | None) -> None:
-    from sampath_wsi.store import is_begun, is_finished
+    from sampath_wsi.stores.store import is_begun, is_finished
 
     print(f"{out}: {what}; at most {size(most_bytes)}")
     if is_finished(out, planned):

@@ -37,7 +37,7 @@ def images(
     Example: sampath-wsi images a/segmentation.ome.zarr --out-dir a --classes --probability Tumor --entropy
     """
     with stage_run("images", str(segmentation), record) as run:
-        from sampath_wsi.images import ImageOptions, write_images
+        from sampath_wsi.images.stage import ImageOptions, write_images
 
         options = ImageOptions(classes, probability, entropy, style)
         written = write_images(segmentation, out_dir, options, threads=threads, progress=run.progress)

@@ -14,7 +14,7 @@ from sampath_wsi.cli.run import log, shown_progress, stage_run
 from sampath_wsi.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from sampath_wsi.cohort import SlideOutcome
+    from sampath_wsi.report.cohort import SlideOutcome
 
 _SHOWN = {
     "segmentation.geojson.gz": "Objects for QuPath",
@@ -53,8 +53,8 @@ def report(
     Example: sampath-wsi report a.svs a/segmentation.ome.zarr --overlay a/overlay.png --summary a/summary.json
     """
     with stage_run("report", str(slide), record):
-        from sampath_wsi import report as reporting
-        from sampath_wsi.sheet import parse_mpp
+        from sampath_wsi.inputs.sheet import parse_mpp
+        from sampath_wsi.report import stage as reporting
         from sampath_wsi.slide import inspect_slide
 
         info = inspect_slide(slide, mpp=parse_mpp(mpp) if mpp else (1.0, 1.0))
@@ -82,8 +82,8 @@ def cohort(
 
     Example: sampath-wsi cohort --slides config/slides.tsv --results results --out cohort.tsv --page cohort.html
     """
-    from sampath_wsi.cohort import CohortRow, read_cohort, write_cohort
-    from sampath_wsi.sheet import read_slides
+    from sampath_wsi.inputs.sheet import read_slides
+    from sampath_wsi.report.cohort import CohortRow, read_cohort, write_cohort
 
     outcomes = read_cohort(
         CohortRow(row.slide, results / "slides" / row.slide, row.extra) for row in read_slides(slides)
@@ -129,8 +129,8 @@ def evaluate(
     Example: sampath-wsi evaluate a/segmentation.ome.zarr a.truth.tif --out a/evaluation.json
     """
     with stage_run("evaluate", str(segmentation), record):
-        from sampath_wsi.evaluate import evaluate as evaluate_store
         from sampath_wsi.files import write_json
+        from sampath_wsi.scoring.evaluate import evaluate as evaluate_store
 
         scores = evaluate_store(segmentation, truth, ignore=ignore)
         write_json(out, scores)
@@ -146,7 +146,7 @@ def show(
 
     Example: sampath-wsi show results
     """
-    from sampath_wsi.cohort import read_json
+    from sampath_wsi.report.cohort import read_json
 
     finished = sorted(path.parent for path in results.glob("slides/*/summary.json"))
     if not finished:
@@ -191,7 +191,7 @@ def check(
 
     Example: sampath-wsi check --repair results/slides/*/*.zarr
     """
-    from sampath_wsi.integrity import find_damage, set_aside
+    from sampath_wsi.stores.integrity import find_damage, set_aside
 
     found: dict[str, list[str]] = {}
     for store in stores:

@@ -13,9 +13,9 @@ from typing import Any
 
 from sampath_wsi.cli.progress import display
 from sampath_wsi.errors import one_line
+from sampath_wsi.machine.stopping import stoppable
 from sampath_wsi.progress import Pass, Progress, duration
-from sampath_wsi.record import recorded
-from sampath_wsi.stopping import stoppable
+from sampath_wsi.runs.record import recorded
 
 log = logging.getLogger("sampath_wsi")
 
@@ -72,7 +72,7 @@ def stage_run(stage: str, subject: str, record: Path | None, *, stops: bool = Tr
     record
         Where the record goes; None keeps none.
     stops
-        Whether SIGTERM ends the stage in order (see :mod:`sampath_wsi.stopping`); False leaves it to the stage.
+        Whether SIGTERM ends the stage in order (see :mod:`sampath_wsi.machine.stopping`); False leaves it to the stage.
     """
     _configure_logging()
     _log_beginning(stage, subject)
@@ -94,7 +94,7 @@ def stage_run(stage: str, subject: str, record: Path | None, *, stops: bool = Tr
 
 
 def _log_beginning(stage: str, subject: str) -> None:
-    from sampath_wsi.machine import describe_system, describe_versions
+    from sampath_wsi.machine.facts import describe_system, describe_versions
 
     log.info("%s: %s", stage, one_line(subject))
     if sys.stderr.isatty():  # who typed the command knows it

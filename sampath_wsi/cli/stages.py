@@ -50,11 +50,11 @@ def tile(
     with stage_run("tile", str(slide), None if dry_run else record) as run:
         from sampath_wsi.api.facts import tile_facts
         from sampath_wsi.api.models import read_card, tile_options
-        from sampath_wsi.sheet import parse_mpp, safe_id
+        from sampath_wsi.inputs.sheet import parse_mpp, safe_id
+        from sampath_wsi.inputs.validation import check_finite
         from sampath_wsi.slide import inspect_slide
-        from sampath_wsi.tile import plan_tiles, write_tiles
-        from sampath_wsi.tissue import TissueOptions
-        from sampath_wsi.validation import check_finite
+        from sampath_wsi.tile.stage import plan_tiles, write_tiles
+        from sampath_wsi.tile.tissue import TissueOptions
 
         check_finite(
             min_tissue=min_tissue,
@@ -111,8 +111,8 @@ def infer(
     with stage_run("infer", str(tiles), None if dry_run else record) as run, ExitStack() as held:
         from sampath_wsi.api.facts import infer_facts
         from sampath_wsi.api.models import ready_model
-        from sampath_wsi.infer import infer as infer_store
-        from sampath_wsi.parts import Part
+        from sampath_wsi.infer.parts import Part
+        from sampath_wsi.infer.stage import infer as infer_store
 
         part = Part.parse(shard) if shard else None
         ready = held.enter_context(
@@ -163,9 +163,9 @@ def stitch(
     """
     with stage_run("stitch", str(probabilities), None if dry_run else record) as run:
         from sampath_wsi.api.facts import stitch_facts
-        from sampath_wsi.stitch import StitchOptions, plan_segmentation
-        from sampath_wsi.stitch import stitch as stitch_store
-        from sampath_wsi.store import open_store
+        from sampath_wsi.stitch.stage import StitchOptions, plan_segmentation
+        from sampath_wsi.stitch.stage import stitch as stitch_store
+        from sampath_wsi.stores.store import open_store
 
         options = StitchOptions(dtype, mask_to_tissue)
         if dry_run:
@@ -208,8 +208,8 @@ def vectorize(
     """
     with stage_run("vectorize", str(segmentation), None if dry_run else record) as run:
         from sampath_wsi.api.facts import vectorize_facts
-        from sampath_wsi.validation import check_finite
-        from sampath_wsi.vectorize import vectorize as vectorize_store
+        from sampath_wsi.inputs.validation import check_finite
+        from sampath_wsi.vectorize.stage import vectorize as vectorize_store
 
         check_finite(tolerance=tolerance, min_area=min_area, min_hole=min_hole)
         if dry_run:

@@ -17,8 +17,8 @@ from sampath_wsi.cli.outcomes import print_outcomes
 from sampath_wsi.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sampath_wsi.cohort import SlideOutcome
-    from sampath_wsi.workflow_run import RunPlan
+    from sampath_wsi.report.cohort import SlideOutcome
+    from sampath_wsi.runs.plan import RunPlan
 
 # Why Snakemake does a job again, in words for the plan; other jobs only follow from these, or are new.
 _CHANGES = {
@@ -81,7 +81,7 @@ def run(
 
     Example: sampath-wsi run --slides 'data/*.svs' --out results
     """
-    from sampath_wsi.workflow_run import plan_run, profile_path
+    from sampath_wsi.runs.plan import plan_run, profile_path
 
     plan = plan_run([*([slides] if slides else []), *(more or [])], out, model, config or (), config_file)
     options = {
@@ -106,7 +106,7 @@ def profile(
     """
     import shutil
 
-    from sampath_wsi.workflow_run import PROFILES, shipped_profiles
+    from sampath_wsi.runs.plan import PROFILES, shipped_profiles
 
     if name not in shipped_profiles():
         raise ConfigError(f"there is no profile '{name}'", f"Use one of: {', '.join(shipped_profiles())}.")
@@ -118,8 +118,8 @@ def profile(
 
 def _run(plan: RunPlan, options: dict[str, Any]) -> None:
     from sampath_wsi.progress import duration
-    from sampath_wsi.workflow_process import held_folder, run_snakemake
-    from sampath_wsi.workflow_run import snakemake_command, snakemake_environment
+    from sampath_wsi.runs.plan import snakemake_command, snakemake_environment
+    from sampath_wsi.runs.process import held_folder, run_snakemake
 
     begun = time.monotonic()
     with held_folder(plan.out) as lock:
@@ -139,8 +139,8 @@ def _show_plan(plan: RunPlan, options: dict[str, Any]) -> None:
     import json
 
     from sampath_wsi.cli.workflow_display import PLANNED_JOBS
-    from sampath_wsi.workflow_process import run_snakemake
-    from sampath_wsi.workflow_run import snakemake_command, snakemake_environment
+    from sampath_wsi.runs.plan import snakemake_command, snakemake_environment
+    from sampath_wsi.runs.process import run_snakemake
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sampath-wsi-")))
@@ -174,7 +174,7 @@ def _of(plan: RunPlan) -> str:
 
 
 def _outcomes(plan: RunPlan) -> list[SlideOutcome]:
-    from sampath_wsi.cohort import CohortRow, read_cohort
+    from sampath_wsi.report.cohort import CohortRow, read_cohort
 
     return read_cohort(CohortRow(row.slide, plan.out / "slides" / row.slide, row.extra) for row in plan.rows)
 

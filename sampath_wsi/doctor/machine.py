@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sampath_wsi import machine
 from sampath_wsi.doctor.findings import Result, fail, ok, warn
+from sampath_wsi.machine import facts as machine
 
 _GB = 1e9
 _LITTLE_BYTES, _TOO_LITTLE_BYTES = 20 * _GB, 1 * _GB

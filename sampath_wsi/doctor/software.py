@@ -96,7 +96,7 @@ def gpu() -> Iterator[Result]:
     """Devices that torch sees; who holds them; why it sees none where there is a driver."""
     import torch
 
-    from sampath_wsi.device import held_gpus
+    from sampath_wsi.machine.device import held_gpus
 
     count = torch.cuda.device_count()
     if not count:

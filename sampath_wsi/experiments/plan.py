@@ -220,7 +220,7 @@ class Experiment:
 
 
 def plan_experiments(config: Mapping[str, Any], train_version: int = 1) -> dict[str, Experiment]:
-    """The experiments of a checked configuration (:func:`sampath_wsi.config.load_config`), by data set."""
+    """The experiments of a checked configuration (:func:`sampath_wsi.inputs.config.load_config`), by data set."""
     smoke = bool(config["smoke"])
     section = smoke_config(config["experiments"]) if smoke else config["experiments"]
     data_sets = {name: value for name, value in section.items() if isinstance(value, Mapping)}

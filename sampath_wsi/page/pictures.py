@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sampath_wsi.overlay import classes_of, edges, scale_bar
+from sampath_wsi.report.overlay import classes_of, edges, scale_bar
 
 # Of all pictures together, before base64 makes them a third larger: what a browser opens at once.
 BUDGET_BYTES = 24_000_000

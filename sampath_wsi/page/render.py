@@ -13,11 +13,11 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sampath_wsi import __version__
-from sampath_wsi.cohort import SlideOutcome
 from sampath_wsi.files import written_aside
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.page.view import PageView, gather
 from sampath_wsi.progress import duration
+from sampath_wsi.report.cohort import SlideOutcome
 
 
 def write_page(
@@ -37,7 +37,7 @@ def write_page(
     Parameters
     ----------
     outcomes
-        What :func:`sampath_wsi.cohort.read_cohort` gives; slides stand on the page in that order.
+        What :func:`sampath_wsi.report.cohort.read_cohort` gives; slides stand on the page in that order.
     results
         The folder of all results, with ``slides/`` and ``logs/``.
     table

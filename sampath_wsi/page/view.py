@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sampath_wsi.cohort import SlideOutcome, Summary
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.page.charts import Segment, Spread, Total, order_by_share, spreads, stack, totals
 from sampath_wsi.page.pictures import Picture, embed_all
+from sampath_wsi.report.cohort import SlideOutcome, Summary
 
 _FILES = {
     "segmentation.geojson.gz": "Objects for QuPath (GeoJSON)",

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sampath_wsi.blend import bilinear, blending_ramp
 from sampath_wsi.datasets.windows import spread
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.probability import argmax_label
+from sampath_wsi.stitch.blend import bilinear, blending_ramp
 
 if TYPE_CHECKING:
-    from sampath_wsi.infer import PredictorLike
+    from sampath_wsi.infer.stage import PredictorLike
 
 Symmetry = tuple[int, bool]
 """Quarter turns, and whether the turned picture is mirrored."""

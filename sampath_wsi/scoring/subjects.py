@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sampath_wsi.datasets.prepared import PreparedData, read_prepared
-from sampath_wsi.device import choose_precision, leased_device
 from sampath_wsi.errors import DataError
 from sampath_wsi.files import sha256
+from sampath_wsi.infer.predictor import Predictor, default_batch
+from sampath_wsi.machine.device import choose_precision, leased_device
 from sampath_wsi.model.bundle import load_bundle
 from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.prompted import dots_of_instances, segment_by_dots
 from sampath_wsi.model.registry import find_encoder
 from sampath_wsi.model.vanilla_sam import load_vanilla_sam
 from sampath_wsi.model.zoo import resolve_model
-from sampath_wsi.predictor import Predictor, default_batch
 from sampath_wsi.progress import Progress
 from sampath_wsi.scoring.field_prediction import FieldPredictor
 from sampath_wsi.scoring.fields import Field, read_field_instances

@@ -23,9 +23,9 @@ from PIL import Image
 from sampath_wsi import __version__
 from sampath_wsi.datasets.leakage import leakage_of
 from sampath_wsi.datasets.prepared import DatasetInfo, PreparedData
-from sampath_wsi.device import describe_machine
 from sampath_wsi.errors import DataError
 from sampath_wsi.files import write_json, written_aside
+from sampath_wsi.machine.device import describe_machine
 from sampath_wsi.progress import Progress
 from sampath_wsi.scoring.fields import Field, fields_of, read_field
 from sampath_wsi.scoring.metrics import ConfusionMatrix
@@ -50,7 +50,7 @@ class ScoringSpec:
     out
         The folder to write.
     device, threads
-        See :func:`sampath_wsi.device.leased_device`; threads of torch on the CPU, as many as it likes if None.
+        See :func:`sampath_wsi.machine.device.leased_device`; threads of torch on the CPU, as many as it likes if None.
     maps
         Also write label maps and pictures.
     """

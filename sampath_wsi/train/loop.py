@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from sampath_wsi.datasets.prepared import read_prepared
-from sampath_wsi.device import describe_machine
 from sampath_wsi.errors import DataError
+from sampath_wsi.machine.device import describe_machine
 from sampath_wsi.model.bundle import save_bundle
 from sampath_wsi.model.checkpoints import read_checkpoint
 from sampath_wsi.progress import Progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sampath_wsi.config import parse_setting
 from sampath_wsi.errors import ConfigError
+from sampath_wsi.inputs.config import parse_setting
 from sampath_wsi.model.templates import template_card
 
 

@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from sampath_wsi.classes import TissueClass
-from sampath_wsi.device import Precision
 from sampath_wsi.errors import ConfigError
+from sampath_wsi.machine.device import Precision
 from sampath_wsi.model.card import IMAGENET_MEAN, IMAGENET_STD, Architecture, ModelCard, Triple
 from sampath_wsi.train.augment import AugmentSpec
 from sampath_wsi.train.overrides import with_overrides

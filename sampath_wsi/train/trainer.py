@@ -17,8 +17,8 @@ import lightning.pytorch as lightning
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
-from sampath_wsi.device import leased_device, leased_gpus
 from sampath_wsi.errors import ConfigError, SampathError
+from sampath_wsi.machine.device import leased_device, leased_gpus
 from sampath_wsi.train.checkpoints import SafeCheckpointIO
 from sampath_wsi.train.recipe import Recipe
 

@@ -6,8 +6,3 @@ and cuts them where chunks meet (``seams``); ``core`` puts them together again, 
 of them (in ``pieces``, where they are too large for QuPath). Only ``stage`` knows slides and options; only ``chunks``
 knows stores. ``tiles`` writes the tiles' mean probabilities, for QuPath's measurement maps.
 """
-
-from sampath_wsi.vectorize.stage import Frame, VectorizeResult, vectorize
-from sampath_wsi.vectorize.tiles import TileObjectsResult, write_tile_objects
-
-__all__ = ["Frame", "TileObjectsResult", "VectorizeResult", "vectorize", "write_tile_objects"]

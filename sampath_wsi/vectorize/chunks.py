@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sampath_wsi.shards import Shards
-from sampath_wsi.store import open_store, read_array
+from sampath_wsi.stores.shards import Shards
+from sampath_wsi.stores.store import open_store, read_array
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, StoreError
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.qupath import ObjectType, ObjectWriter
-from sampath_wsi.store import Provenance, open_store
+from sampath_wsi.stores.store import Provenance, open_store
 from sampath_wsi.vectorize.chunks import StoreMap
 from sampath_wsi.vectorize.core import Cleaning, Statistics, draw_map
 from sampath_wsi.vectorize.drawing import Drawing, Objects

@@ -18,10 +18,11 @@ import shapely
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.probability import entropy_term_bit
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.qupath import ObjectWriter, encode_object
 from sampath_wsi.qupath.geometry import DECIMALS
-from sampath_wsi.store import open_store
+from sampath_wsi.stores.store import open_store
 from sampath_wsi.vectorize.chunks import Chunking, ClassMap, StoreMap, Window
 from sampath_wsi.vectorize.drawing import Drawing
 from sampath_wsi.vectorize.stage import Frame, make_drawing
@@ -95,7 +96,7 @@ def write_tile_objects(
     out
         The file to write: ``.geojson.gz``, ``.geojson`` or ``.json``; put in place when whole.
     frame
-        As for :func:`sampath_wsi.vectorize.vectorize`.
+        As for :func:`sampath_wsi.vectorize.stage.vectorize`.
 
     Raises
     ------
@@ -174,22 +175,8 @@ def _add_window(
         sums.count[(*cells, k)] += by_cell(labels == k + 1, np.int64)
         own = np.where(classed, channel, channel.dtype.type(0))
         sums.probability[(*cells, k)] += by_cell(own, np.float64) / class_map.probability_unit
-        entropy_bit += _entropy_term_bit(own)
+        entropy_bit += entropy_term_bit(own)
     sums.entropy_bit[cells] += by_cell(entropy_bit, np.float64)
-
-
-def _entropy_term_bit(probability: NDArray[Any]) -> NDArray[Any]:
-    """``-p log2 p`` of probabilities as the store holds them, where bytes need no logarithm of their own."""
-    if probability.dtype == np.uint8:
-        return np.take(_OF_BYTES, probability)
-    return _minus_p_log2_p(probability.astype(np.float64))
-
-
-def _minus_p_log2_p(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.negative(p) * np.log2(p, where=p > 0, out=np.zeros_like(p)) + 0.0
-
-
-_OF_BYTES = _minus_p_log2_p(np.arange(256) / 255)
 
 
 def _pieces(edges: Ints, begin: int, length: int) -> tuple[int, Ints]:

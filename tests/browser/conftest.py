@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sampath_wsi.cohort import CohortRow, read_cohort, write_cohort
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.model.zoo import ZOO_DIR
 from sampath_wsi.page import write_page
+from sampath_wsi.report.cohort import CohortRow, read_cohort, write_cohort
 from tests.page.cohorts import make_cohort
 
 from .chromium import Chromium, chromium

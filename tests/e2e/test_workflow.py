@@ -105,7 +105,7 @@ def test_results_are_made_anew_where_and_only_where_something_changed(tmp_path: 
     [
         (["slides=none.tsv"], "none.tsv: there is no such sample sheet"),
         (["slides=none/*.svs"], "nothing matches 'none/*.svs'"),
-        (["modell=demo"], "'modell' was unexpected"),
+        (["modell=demo"], "there is no key 'modell'; is 'model' meant?"),
         (["model=demoo"], "there is no model 'demoo'"),
         (["vectorize={objects: cells}"], "config, vectorize.objects: 'cells' is not one of"),
         (["images={probability: Tumour}"], "config, images.probability: the model knows no class 'Tumour'"),

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampath_wsi.config import load_config
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.experiments.paper import BEST_WEIGHTS, LABELS, printed
 from sampath_wsi.experiments.plan import Experiment, plan_experiments
 from sampath_wsi.experiments.runs import Run
 from sampath_wsi.experiments.smoke import SMOKE_SETTINGS
+from sampath_wsi.inputs.config import load_config
 from tests.conftest import ROOT
 
 WEIGHT = st.one_of(st.none(), st.floats(0, 3, allow_subnormal=False))
@@ -157,7 +157,7 @@ def test_corrected_iou_of_crag() -> None:
         ({"glas": {"splits": ["authors"]}}, "experiments.glas.splits.0"),
         ({"seeds": []}, "experiments.seeds"),
         ({"alpha": [2]}, "experiments.alpha.0: 2 is greater than the maximum"),
-        ({"crags": {}}, "'crags' was unexpected"),
+        ({"crags": {}}, "there is no key 'crags'; is 'crag' meant"),
     ],
 )
 def test_mistakes_are_named(section: dict[str, Any], message: str) -> None:

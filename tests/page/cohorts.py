@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sampath_wsi.classes import TissueClass
-from sampath_wsi.cohort import CohortRow
 from sampath_wsi.files import write_json
-from sampath_wsi.overlay import label_picture
+from sampath_wsi.report.cohort import CohortRow
+from sampath_wsi.report.overlay import label_picture
 from sampath_wsi.synthetic.noise import smooth_noise
 
 CLASSES = (

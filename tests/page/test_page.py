@@ -10,11 +10,11 @@ from urllib.parse import unquote
 import pytest
 
 from sampath_wsi.classes import TissueClass
-from sampath_wsi.cohort import CohortRow, read_cohort
 from sampath_wsi.files import write_json
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.model.zoo import ZOO_DIR
 from sampath_wsi.page import write_page
+from sampath_wsi.report.cohort import CohortRow, read_cohort
 
 from .cohorts import make_cohort, summary
 

@@ -14,7 +14,7 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.datasets.prepared import DatasetInfo, PreparedData, read_prepared
 from sampath_wsi.datasets.prepared_writer import PreparedWriter
 from sampath_wsi.errors import ConfigError, DataError
-from sampath_wsi.infer import ModelFrame
+from sampath_wsi.infer.stage import ModelFrame
 from sampath_wsi.model.sampath import predict_labels, upsample_logits
 from sampath_wsi.scoring.field_prediction import SYMMETRIES, FieldPredictor, upsampled_labels
 from sampath_wsi.scoring.fields import fields_of, read_field, read_field_instances

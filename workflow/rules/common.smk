@@ -10,14 +10,14 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from sampath_wsi.config import load_config
+from sampath_wsi.inputs.config import load_config
 from sampath_wsi.errors import SampathError
 from sampath_wsi.experiments.plan import plan_experiments
 from sampath_wsi.experiments.runs import Run
 from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.zoo import resolve_model
-from sampath_wsi.sheet import read_slides
-from sampath_wsi.workflow_run import tell_scripts
+from sampath_wsi.inputs.sheet import read_slides
+from sampath_wsi.runs.plan import tell_scripts
 
 # Part of the parameters of every stage: a change of what a stage computes makes its results anew.
 STAGE_VERSIONS = {

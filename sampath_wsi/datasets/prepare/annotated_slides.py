@@ -8,7 +8,7 @@ from pathlib import Path
 from sampath_wsi.datasets.pictures import check_present
 from sampath_wsi.datasets.prepare.drawn import Drawing, read_drawing
 from sampath_wsi.errors import ConfigError
-from sampath_wsi.sheet import SheetRow, parse_mpp, read_slides
+from sampath_wsi.inputs.sheet import SheetRow, parse_mpp, read_slides
 from sampath_wsi.slide import SlideInfo, inspect_slide
 
 

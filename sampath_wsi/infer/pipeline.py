@@ -1,0 +1,118 @@
+"""Loading, computing and writing at once: what surrounds the device in stage 2.
+
+While the device computes a batch, threads load the next ones and a thread writes the one before. Memory is bounded by
+what may wait: :data:`BATCHES_LOADED` batches of tiles and a result, and a shard for each loader.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, Generic, Self, TypeVar
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.buffer.cpu import NDBuffer
+
+from sampath_wsi.stores.shards import DAMAGE, damaged
+
+BATCHES_LOADED = 3
+_LOADERS = 2
+
+Pixels = NDArray[np.uint8]
+Result = TypeVar("Result")
+
+
+class LoadAhead:
+    """Batches of an array's first axis in order, loaded ahead by threads, from the moment that it is made.
+
+    The batches lie in a few buffers that are used again and again: fresh memory for each would cost as much time as
+    decoding takes. So a batch is valid until the next one is taken.
+
+    Parameters
+    ----------
+    source
+        ``(tile, ...)`` uint8; read shard by shard, several at once.
+    starts
+        Where the batches begin, ascending.
+    batch
+        Entries a batch; the last one of the array may hold fewer.
+    """
+
+    def __init__(self, source: zarr.Array[Any], starts: Sequence[int], batch: int) -> None:
+        self._source, self._count, self._batch = source, source.shape[0], batch
+        self._shard = (source.shards or source.chunks)[0]
+        self._starts = iter(starts)
+        self._pool = ThreadPoolExecutor(_LOADERS, "loader")
+        self._loading: deque[tuple[int, Pixels, list[Future[None]]]] = deque()
+        for _ in range(min(BATCHES_LOADED, len(starts))):
+            self._load_next(np.empty((batch, *source.shape[1:]), np.uint8))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def __iter__(self) -> Iterator[tuple[int, Pixels]]:
+        """Yield each batch's start and entries; a failure to read is raised where its batch is due."""
+        while self._loading:
+            start, buffer, parts = self._loading.popleft()
+            for part in parts:
+                part.result()
+            yield start, buffer[: self._count - start]
+            self._load_next(buffer)
+
+    def _load_next(self, buffer: Pixels) -> None:
+        start = next(self._starts, None)
+        if start is None:
+            return
+        stop = min(start + self._batch, self._count)
+        cuts = [start, *range(start - start % self._shard + self._shard, stop, self._shard), stop]
+        parts = [
+            self._pool.submit(self._read, first, last, buffer[first - start : last - start])
+            for first, last in pairwise(cuts)
+        ]
+        self._loading.append((start, buffer, parts))
+
+    def _read(self, first: int, last: int, into: Pixels) -> None:
+        try:
+            self._source.get_basic_selection(slice(first, last), out=NDBuffer.from_numpy_array(into))
+        except DAMAGE as error:
+            window = slice(first, last), *(slice(0, n) for n in self._source.shape[1:])
+            raise damaged(self._source, window, error) from error
+
+
+class WriteBehind(Generic[Result]):
+    """Hands results to a thread that writes them; what was handed over is written also when the block fails.
+
+    Parameters
+    ----------
+    write
+        Called with the start of a batch and its result, one batch after the other.
+    """
+
+    def __init__(self, write: Callable[[int, Result], None]) -> None:
+        self._write = write
+        self._pool = ThreadPoolExecutor(1, "writer")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def put(self, start: int, result: Result) -> None:
+        """Hand over a result, once the one before is written; raises what writing that failed with.
+
+        So a crash costs the results of one batch beside the batch that is being computed.
+        """
+        if self._writing is not None:
+            self._writing.result()
+        self._writing = self._pool.submit(self._write, start, result)
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+        if error[0] is None and self._writing is not None:
+            self._writing.result()

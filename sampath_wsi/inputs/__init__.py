@@ -1,0 +1,1 @@
+"""What people write: the configuration (``config``) and the sample sheet (``sheet``), and their checks."""

@@ -1,0 +1,1 @@
+"""The machine: its GPUs (``device``), memory (``memory``), cores and versions (``facts``), SIGTERM (``stopping``)."""

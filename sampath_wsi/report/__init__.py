@@ -1,0 +1,1 @@
+"""Stage 5: a slide's picture (``overlay``) and summary (``stage``), and the table of a cohort (``cohort``)."""

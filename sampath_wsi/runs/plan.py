@@ -1,0 +1,209 @@
+"""A run of the workflow, planned: from what somebody asks for to a folder and a command line of Snakemake.
+
+The workflow itself lies in the package (``_workflow``: links in a checkout, files in a wheel), so a run needs no
+checkout. Everything of a run lies in its output folder: results, Snakemake's memory of them, and the two files that say
+what was asked for::
+
+    OUT/config.yaml    the configuration, without what stands at its default
+    OUT/slides.tsv     the slides, with paths in full
+    OUT/.snakemake/    what Snakemake knows of the results, and its logs
+
+Snakemake works in that folder. So the same command goes on with it wherever it is given, two runs with different
+folders do not meet, and a folder can be moved. Paths that people name count from where they stand.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sampath_wsi.errors import ConfigError
+from sampath_wsi.files import written_aside
+from sampath_wsi.inputs.config import load_config, read_config, with_settings
+from sampath_wsi.inputs.sheet import SheetRow, collect_slides, write_slides
+from sampath_wsi.machine.facts import cores as usable_cores
+from sampath_wsi.model.zoo import resolve_model
+
+_PACKAGE = Path(__file__).parents[1]
+WORKFLOW = (_PACKAGE / "_workflow" / "Snakefile").resolve().parent
+PROFILES = WORKFLOW / "workflow" / "profiles"
+# The module that shows how a run goes (cli/workflow_display.py), where Snakemake looks for such modules.
+_PLUGINS = _PACKAGE / "_workflow" / "plugins"
+_PATHS = ("path", "tissue_mask", "region", "truth")
+
+
+def tell_scripts() -> None:
+    """Tell the scripts of profiles and of conda environments where the workflow lies, wherever it is run.
+
+    ``SAMPATH_WSI_SOURCE``, which a user can set, is what conda environments install this program from: a checkout, or
+    the installed package.
+    """
+    os.environ["SAMPATH_WSI_WORKFLOW"] = str(WORKFLOW)
+    source = WORKFLOW if (WORKFLOW / "pyproject.toml").is_file() else _PACKAGE
+    os.environ.setdefault("SAMPATH_WSI_SOURCE", str(source))
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What is run.
+
+    Parameters
+    ----------
+    out
+        The output folder, in full.
+    config
+        The configuration without defaults; its paths count from ``out``.
+    rows
+        The slides, with paths in full.
+    """
+
+    out: Path
+    config: dict[str, Any]
+    rows: tuple[SheetRow, ...]
+
+    def write(self, folder: Path) -> Path:
+        """Write configuration and slides into the output folder, or another; returns the path of the configuration."""
+        sheet, path = folder / "slides.tsv", folder / "config.yaml"
+        write_slides(self.rows, sheet)
+        named = sheet.relative_to(self.out) if folder == self.out else sheet
+        with written_aside(path) as aside:
+            text = yaml.safe_dump({**self.config, "slides": str(named)}, sort_keys=False, allow_unicode=True)
+            aside.write_text(f"# Written by `sampath-wsi run`.\n{text}", encoding="utf-8")
+        return path
+
+
+def plan_run(
+    slides: Sequence[str], out: Path | None, model: str | None, settings: Sequence[str], config_file: Path | None
+) -> RunPlan:
+    """What is to be run; reads the configuration, the sheet and the names of slides, and writes nothing.
+
+    Parameters
+    ----------
+    slides
+        A sample sheet, or files and patterns; none: what the configuration says.
+    out, model
+        None: what the configuration says.
+    settings
+        ``key=value`` of the configuration, parts of a key joined with dots.
+
+    Raises
+    ------
+    ConfigError, ModelError
+        If something is wrong with any of these.
+    """
+    given = with_settings(read_config(config_file) if config_file else {}, settings)
+    # The schema wants the key, which may come from elsewhere.
+    config = load_config({"slides": "-", **given, **({"model": model} if model else {})})
+    words = list(slides) or [word for word in [given.get("slides")] if word]
+    if not words:
+        raise ConfigError("no slides are named", "Say which: --slides 'data/*.svs', or --slides my-slides.tsv.")
+    rows = tuple(_with_full_paths(row) for row in collect_slides(words))
+    folder = resolve_model(config["model"])
+    named = Path(config["model"]).exists()
+    kept = {key: value for key, value in given.items() if value is not None}
+    return RunPlan(
+        out=Path(_full(out or config["output"])),
+        config={**kept, "slides": "", "output": ".", "model": _full(folder) if named else config["model"]},
+        rows=rows,
+    )
+
+
+def _full(path: str | Path) -> str:
+    """A path in full, without ``..``; links stay: where they lead may be called otherwise on the nodes of a cluster."""
+    return os.path.abspath(path)  # noqa: PTH100 - it must not follow links
+
+
+def _with_full_paths(row: SheetRow) -> SheetRow:
+    paths: dict[str, Any] = {name: _full(path) for name in _PATHS if (path := getattr(row, name))}
+    return replace(row, **paths)
+
+
+def snakemake_command(
+    out: Path,
+    config: Path,
+    *,
+    cores: int | None = None,
+    gpus: int | None = None,
+    profile: str | None = None,
+    dry_run: bool = False,
+    further: Sequence[str] = (),
+) -> list[str]:
+    """Snakemake's command line.
+
+    Parameters
+    ----------
+    out
+        Where Snakemake works.
+    cores, gpus
+        None: all that this process may use and see; with a profile: what that says.
+    profile
+        As :func:`profile_path` gives it.
+    further
+        Options and targets that go to Snakemake as they are.
+    """
+    words = [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile"), "--directory", str(out)]
+    words += ["--configfile", str(config), "--replace-workflow-config"]
+    # The folder has a lock of this program's, which ends with the process: none that a killed run leaves behind.
+    words += ["--nolock", "--logger", "sampath"]
+    # What profiles/default says, which Snakemake would announce each time.
+    words += ["--workflow-profile", "none", "--keep-going", "--rerun-incomplete"]
+    if profile:
+        words += ["--profile", profile]
+    if gpus is not None or not profile:
+        words += ["--resources", f"gpu={visible_gpus() or 1 if gpus is None else gpus}"]
+    if cores is not None or not profile:
+        words += ["--cores", str(usable_cores() if cores is None else cores)]
+    return [*words, *(["--dry-run"] if dry_run else []), *further]
+
+
+def snakemake_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of Snakemake: this program stands first on the path, whether or not its environment is active."""
+    program = Path(sys.argv[0]).absolute()
+    itself = program.name == "sampath-wsi" and program.is_file()
+    scripts = program.parent if itself else Path(sysconfig.get_path("scripts"))
+    path = os.pathsep.join([str(scripts), environment.get("PATH", os.defpath)])
+    modules = os.pathsep.join(filter(None, [str(_PLUGINS), environment.get("PYTHONPATH")]))
+    return {**environment, "PATH": path, "PYTHONPATH": modules}
+
+
+def shipped_profiles() -> list[str]:
+    """Names of the profiles of clusters that ship."""
+    return sorted(path.parent.name for path in PROFILES.glob("*/config.yaml") if path.parent.name != "default")
+
+
+def profile_path(name: str) -> str:
+    """What Snakemake is told of a profile: of a name that ships its folder, of a path that path in full.
+
+    Raises
+    ------
+    ConfigError
+        If a path leads nowhere. Other names are left to Snakemake, which looks in its own folders of profiles.
+    """
+    if name in shipped_profiles():
+        return str(PROFILES / name)
+    if Path(name).exists():
+        return _full(name)
+    if os.sep in name:
+        known = ", ".join(shipped_profiles())
+        raise ConfigError(f"there is no profile {name}", f"Name a folder with a config.yaml, or one of: {known}.")
+    return name
+
+
+def visible_gpus() -> int:
+    """How many NVIDIA GPUs there are for this process; asks no deep-learning library, whose start takes seconds."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([word for word in visible.split(",") if word.strip() not in ("", "-1")])
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in done.stdout.splitlines())

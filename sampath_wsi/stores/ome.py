@@ -1,0 +1,93 @@
+"""OME-Zarr 0.5 metadata of a segmentation: axes, physical scale and place of every level, names and colours of labels.
+
+Positions are of pixel centres in micrometres, and the centre of the slide's first level-0 pixel lies at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import zarr
+
+from sampath_wsi.geometry import TileGrid
+from sampath_wsi.probability import SCALE
+from sampath_wsi.stores.store import Provenance
+
+VERSION = "0.5"
+LABELS = "labels/classes"
+
+
+_DARKEST_SEEN = 160
+# Part of what a segmentation store says of its origin: raise it when what is written here changes.
+REVISION = 2
+
+
+def describe(group: zarr.Group, provenance: Provenance, classes: list[dict[str, Any]], levels: int) -> None:
+    """Write the metadata of the image (``class, y, x``) and of its label image (``y, x``) into a segmentation store.
+
+    Parameters
+    ----------
+    classes
+        ``{"name": ..., "color": [r, g, b]}`` in the order of the channels.
+    """
+    grid = provenance.grid
+    most = 1 if provenance.options["dtype"] == "float32" else SCALE
+    group.attrs["ome"] = {
+        "version": VERSION,
+        "multiscales": [_multiscale(provenance.slide["id"], grid, levels, channels=True)],
+        "omero": {
+            "channels": [
+                {
+                    "label": entry["name"],
+                    "color": "".join(f"{value:02X}" for value in bright(entry["color"])),
+                    "active": True,
+                    "window": {"min": 0, "max": most, "start": 0, "end": most},
+                }
+                for entry in classes
+            ]
+        },
+    }
+    group.require_group("labels").attrs["ome"] = {"version": VERSION, "labels": ["classes"]}
+    group.require_group(LABELS).attrs["ome"] = {
+        "version": VERSION,
+        "multiscales": [_multiscale("classes", grid, levels, channels=False)],
+        "image-label": {
+            "colors": [
+                {"label-value": value, "rgba": [*entry["color"], 255]} for value, entry in enumerate(classes, start=1)
+            ],
+            "properties": [
+                {"label-value": value, "class": entry["name"]} for value, entry in enumerate(classes, start=1)
+            ],
+            "source": {"image": "../../"},
+        },
+    }
+
+
+def bright(color: Sequence[int]) -> tuple[int, int, int]:
+    """A class's colour as it stands for probability 1: the same, unless it is too dark to be seen on black."""
+    red, green, blue = (round(value * max(1, _DARKEST_SEEN / max(*color, 1))) for value in color)
+    return (red, green, blue) if any(color) else (_DARKEST_SEEN,) * 3
+
+
+def _multiscale(name: str, grid: TileGrid, levels: int, *, channels: bool) -> dict[str, Any]:
+    axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}] if channels else []
+    axes += [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+    one, zero = ([1.0], [0.0]) if channels else ([], [])
+    datasets = []
+    for level in range(levels):
+        px_um = grid.mpp_map * 2**level
+        place = [
+            grid.region_y_level0_px * grid.mpp_y + (px_um - grid.mpp_y) / 2,
+            grid.region_x_level0_px * grid.mpp_x + (px_um - grid.mpp_x) / 2,
+        ]
+        datasets.append(
+            {
+                "path": str(level),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [*one, px_um, px_um]},
+                    {"type": "translation", "translation": [*zero, *place]},
+                ],
+            }
+        )
+    return {"name": name, "axes": axes, "datasets": datasets, "type": "mean" if channels else "mode"}

@@ -1,0 +1,155 @@
+"""Arrays with levels, each half the one before, written block by block.
+
+A block of a level makes the same place of the next levels while it is in memory, and writes whole shards of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from sampath_wsi.stores.shards import Shards
+from sampath_wsi.stores.store import create_array
+
+BLOCK_MAP_PX = 2048
+_CHUNK_MAP_PX = 512
+# A level of this size is the last.
+_SMALLEST_MAP_PX = 256
+# How many coarser levels a block makes besides its own.
+_COARSER = 3
+
+Window = tuple[int, int, int, int]
+"""y0, x0, y1, x1: a rectangle ``[x0, x1) x [y0, y1)`` of a level."""
+
+
+def level_count(height: int, width: int) -> int:
+    """How many levels a map has, the finest included."""
+    count = 1
+    while max(height, width) > _SMALLEST_MAP_PX:
+        height, width, count = -(-height // 2), -(-width // 2), count + 1
+    return count
+
+
+class Pyramid:
+    """The levels of one array ``(..., y, x)``; different blocks may be written at the same time.
+
+    Parameters
+    ----------
+    shape
+        Of the finest level.
+    halve
+        From ``(..., 2 y, 2 x)`` to ``(..., y, x)``.
+    """
+
+    def __init__(
+        self,
+        group: zarr.Group,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        halve: Callable[[NDArray[Any]], NDArray[Any]],
+    ) -> None:
+        *leading, height, width = shape
+        self._halve = halve
+        self.levels = [
+            _level(group, level, (*leading, -(-height // 2**level), -(-width // 2**level)), dtype)
+            for level in range(level_count(height, width))
+        ]
+
+    def windows(self, level: int) -> list[Window]:
+        """The blocks of a level."""
+        height, width = self.levels[level].shape[-2:]
+        size = BLOCK_MAP_PX
+        return [
+            (y, x, min(y + size, height), min(x + size, width))
+            for y in range(0, height, size)
+            for x in range(0, width, size)
+        ]
+
+    @property
+    def bases(self) -> list[int]:
+        """The levels whose blocks must be read again, in this order, for :meth:`coarsen`."""
+        return list(range(_COARSER, len(self.levels) - 1, _COARSER))
+
+    def write(self, window: Window, block: NDArray[Any]) -> None:
+        """Write a block of the finest level, and what it is in the levels that go with it."""
+        _write_shard(self.levels[0], window[0] // BLOCK_MAP_PX, window[1] // BLOCK_MAP_PX, block)
+        self._write_coarser(0, window, block)
+
+    def coarsen(self, base: int, window: Window) -> None:
+        """Read a block of a level, and write what it is in the levels after it."""
+        y0, x0, y1, x1 = window
+        level = self.levels[base]
+        leading = [slice(0, length) for length in level.shape[:-2]]
+        self._write_coarser(base, window, level.read(*leading, slice(y0, y1), slice(x0, x1)))
+
+    def _write_coarser(self, base: int, window: Window, block: NDArray[Any]) -> None:
+        row, column = window[0] // BLOCK_MAP_PX, window[1] // BLOCK_MAP_PX
+        for level in self.levels[base + 1 : base + 1 + _COARSER]:
+            block = self._halve(even(block))
+            _write_shard(level, row, column, block)
+
+
+def _write_shard(level: Shards, row: int, column: int, block: NDArray[Any]) -> None:
+    level.write((*(0 for _ in block.shape[:-2]), row, column), block)
+
+
+def _level(group: zarr.Group, level: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Shards:
+    if str(level) in group:  # an unfinished run made it; its blocks are written again
+        del group[str(level)]
+    # What one block makes of a level is one shard of it.
+    shard = BLOCK_MAP_PX >> (0 if level == 0 else (level - 1) % _COARSER + 1)
+    chunk = min(_CHUNK_MAP_PX, shard)
+    leading = shape[:-2]
+    return Shards(
+        create_array(
+            group,
+            str(level),
+            shape,
+            dtype,
+            (*(1 for _ in leading), chunk, chunk),
+            (*leading, shard, shard),
+            dimension_names=("c", "y", "x")[-len(shape) :],
+        )
+    )
+
+
+def even(block: NDArray[Any]) -> NDArray[Any]:
+    """The block with its last row and column repeated where their number is odd."""
+    odd_y, odd_x = block.shape[-2] % 2, block.shape[-1] % 2
+    if not odd_y and not odd_x:
+        return block
+    return np.pad(block, [(0, 0)] * (block.ndim - 2) + [(0, odd_y), (0, odd_x)], mode="edge")
+
+
+def mean_2x2(block: NDArray[Any]) -> NDArray[Any]:
+    """Means of every four pixels, bytes rounded to the nearest, halves up."""
+    if block.dtype == np.uint8:
+        return np.stack([_mean_bytes(plane) for plane in block])
+    total = np.zeros((*block.shape[:-2], block.shape[-2] // 2, block.shape[-1] // 2), block.dtype)
+    for y in (0, 1):
+        for x in (0, 1):
+            total += block[..., y::2, x::2]
+    return total / np.float32(4)
+
+
+def _mean_bytes(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # Two neighbours in a row as one number of two bytes: everything stays contiguous.
+    pairs = np.ascontiguousarray(plane).view(np.uint16)
+    beside = pairs & np.uint16(255)
+    beside += pairs >> np.uint16(8)
+    total = beside[0::2] + beside[1::2]
+    total += np.uint16(2)
+    total >>= np.uint16(2)
+    return total.astype(np.uint8)
+
+
+def mode_2x2(block: NDArray[Any]) -> NDArray[Any]:
+    """The most frequent of four labels; the first in reading order where two tie."""
+    a, b, c, d = (np.ascontiguousarray(block[y::2, x::2]) for y in (0, 1) for x in (0, 1))
+    second = (b == c) | (b == d)
+    rest = np.where(second, b, np.where(c == d, c, a))
+    return np.where((a == b) | (a == c) | (a == d), a, rest)

@@ -1,0 +1,1 @@
+"""Stage 1: where the tissue is (``tissue``), and the tiles that hold it (``stage``)."""

@@ -1,0 +1,167 @@
+"""`sampath-wsi run` and `profile` as they are called, with a stand-in for Snakemake, and how its messages are shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sampath_wsi.cli import main, workflow_display
+from sampath_wsi.cli.workflow_display import LogHandler
+from sampath_wsi.runs import process as workflow_process
+
+
+class Snakemake:
+    """Takes the place of the process: keeps the command, writes what a run would leave, ends with a code."""
+
+    def __init__(self) -> None:
+        self.command: list[str] = []
+        self.code = 0
+        self.records: dict[str, dict[str, str]] = {}
+        self.planned: list[dict[str, str]] = []
+        self.silent = False
+
+    def __call__(self, command: list[str], environment: dict[str, str], **options: Any) -> int:
+        self.command, self.silent = command, bool(options.get("silent"))
+        out = Path(command[command.index("--directory") + 1])
+        for slide, record in self.records.items():
+            (out / "slides" / slide / "run").mkdir(parents=True)
+            (out / "slides" / slide / "run" / "tile.json").write_text(json.dumps(record))
+        if "--dry-run" in command:
+            Path(environment[workflow_display.PLANNED_JOBS]).write_text(json.dumps(self.planned))
+        return self.code
+
+
+@pytest.fixture
+def snakemake(monkeypatch: pytest.MonkeyPatch) -> Snakemake:
+    stand_in = Snakemake()
+    monkeypatch.setattr(workflow_process, "run_snakemake", stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("a.svs", "b.svs"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    return tmp_path
+
+
+def call(*words: str) -> int:
+    sys.argv = ["sampath-wsi", *words]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_words_before_and_after_the_dashes(folder: Path, snakemake: Snakemake) -> None:
+    assert call("run", "--slides", "a.svs", "b.svs", "--gpus", "3", "--", "--forcerun", "stitch", "-p") == 0
+    assert snakemake.command[-3:] == ["--forcerun", "stitch", "-p"]
+    assert "gpu=3" in snakemake.command
+    assert not snakemake.silent  # what was asked of Snakemake may print
+    assert (folder / "results" / "slides.tsv").read_text().count(".svs") == 2
+    assert call("run", "a.svs") == 0
+    assert snakemake.silent
+
+
+def test_failed_slides_make_the_exit_code(
+    folder: Path, snakemake: Snakemake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snakemake.code, snakemake.records = 1, {"b": {"status": "failed", "error": "b.svs: the file is empty."}}
+    assert call("run", "--slides", "*.svs", "--out", "res") == 2
+    said = capsys.readouterr().out
+    assert said.startswith("2 slides, model demo -> res\n0 of 2 slides are done, after ")
+    assert "  b: tile: b.svs: the file is empty.\n" in said
+
+
+def test_a_plan_says_what_and_why(folder: Path, snakemake: Snakemake, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "s.tsv").write_text("slide\tpath\na\ta.svs\nb\tb.svs\ngone\tc.svs\n")
+    changed = "Params have changed since last execution: min_area"
+    snakemake.planned = [
+        {"slide": "b", "step": "vectorize", "reason": changed},
+        {"slide": "b", "step": "report", "reason": "Input files updated by another job"},
+        {"slide": "gone", "step": "tile", "reason": "Missing output files"},
+        {"slide": "", "step": "cohort", "reason": ""},
+    ]
+    assert call("run", "--slides", "s.tsv", "--dry-run") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "3 slides, model demo -> results",
+        "  a     finished",
+        "  b     vectorize (options changed), report",
+        f"  gone  tile  ({folder}/c.svs does not exist)",
+        "This was a dry run: nothing was done.",
+    ]
+    assert not (folder / "results").exists()
+
+
+def test_a_profile_is_copied_to_be_filled_in(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("profile", "lsf", "--out", "mine") == 0
+    assert "run --profile ./mine" in capsys.readouterr().out
+    assert {path.name for path in (folder / "mine").iterdir()} >= {"config.yaml", "status.sh", "submit.sh"}
+    assert call("profile", "lsf", "--out", "mine") == 2
+    assert call("profile", "lfs", "--out", "other") == 2
+    assert "there is no profile 'lfs'. Use one of: kubernetes, lsf" in capsys.readouterr().err
+
+
+@pytest.fixture
+def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LogHandler]:
+    handler = LogHandler(SimpleNamespace(dryrun=False), None)  # type: ignore[arg-type]
+    monkeypatch.setattr(workflow_display, "display", lambda stage: SimpleNamespace(show=repr, stop=int))
+    yield handler
+    handler.close()
+    logging.getLogger("sampath_wsi").setLevel(logging.NOTSET)
+
+
+def message(text: str | None = None, level: int = logging.INFO, **said: Any) -> logging.LogRecord:
+    return logging.makeLogRecord({"msg": text, "levelno": level, **said})
+
+
+def job(number: int, step: str, slide: str = "a") -> logging.LogRecord:
+    wildcards = {"slide": slide} if slide else None
+    log = [f"logs/{slide}/{step}.log"]
+    return message(event="job_info", jobid=number, rule_name=step, wildcards=wildcards, reason="new", log=log)
+
+
+def test_a_line_a_step_and_the_reason_of_a_failure(handler: LogHandler, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("logs/b").mkdir(parents=True)
+    Path("logs/b/tile.log").write_text("tile: b.svs\nsampath-wsi: error: b.svs: the file is empty.\n")
+    for record in (
+        message("Building DAG of jobs..."),
+        message("Job stats: ...", event="run_info", stats={"tile": 2, "total": 9}),
+        job(1, "tile"),
+        job(2, "tile", "b"),
+        job(3, "cohort", ""),
+    ):
+        handler.emit(record)
+    assert handler.progress is not None
+    assert handler.progress.describe() == "0 of 9 steps (a: tile, b: tile and 1)"
+    handler.emit(message(event="job_finished", job_id=1))
+    handler.emit(message("Error in rule tile", logging.ERROR, event="job_error", jobid=2))
+    handler.emit(message("RuleException: ...", logging.ERROR, event="error", exception="RuleException"))
+    handler.emit(message("At least one job did not complete successfully.", logging.ERROR, event="error"))
+    handler.emit(message("the disk is\nslow", logging.WARNING))
+    handler.emit(message(event="progress", done=1, total=9))
+    said = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert said[0].startswith("a: tile, 0.0 s")
+    assert said[1:] == ["b: tile FAILED: b.svs: the file is empty. (logs/b/tile.log)", "the disk is slow"]
+    assert handler.progress.describe().startswith("1 of 9 steps (cohort)")
+
+
+def test_a_dry_run_writes_down_what_was_planned(
+    handler: LogHandler, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(workflow_display.PLANNED_JOBS, str(folder / "jobs.json"))
+    handler.common_settings = SimpleNamespace(dryrun=True)  # type: ignore[assignment]
+    handler.emit(job(1, "tile"))
+    handler.emit(message("Job stats: ...", event="run_info", stats={"total": 9}))
+    handler.close()
+    assert json.loads((folder / "jobs.json").read_text()) == [{"slide": "a", "step": "tile", "reason": "new"}]

@@ -1,0 +1,61 @@
+"""What somebody reads when a run has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sampath_wsi.cli import app
+from sampath_wsi.cli.outcomes import print_outcomes
+from sampath_wsi.files import write_json
+from sampath_wsi.report.cohort import CohortRow, SlideOutcome, Summary
+
+
+def outcome(number: int, folder: Path, reason: str = "") -> SlideOutcome:
+    row = CohortRow(f"s{number}", folder / "slides" / f"s{number}", {})
+    if reason:
+        return SlideOutcome(row, "failed", reason)
+    numbers = {"mpp": (0.5, 0.5), "mpp_source": "metadata", "model": "m", "tiles": 1, "tissue_mm2": 1.0, "classes": {}}
+    summary = Summary.model_validate({"slide": row.slide, "file": "f", "weights_sha256": "0", **numbers})
+    return SlideOutcome(row, "done", summary=summary)
+
+
+def test_failures_are_named_with_reasons_and_all_places_that_exist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (objects := tmp_path / "slides" / "s1").mkdir(parents=True)
+    (objects / "segmentation.geojson.gz").touch()
+    table, page = tmp_path / "cohort.tsv", tmp_path / "cohort.html"
+    table.touch()
+    print_outcomes([outcome(0, tmp_path, "tile: no."), outcome(1, tmp_path)], tmp_path, table=table, page=page)
+    assert capsys.readouterr().out.splitlines() == [
+        "1 of 2 slides are done.",
+        "  s0: tile: no.",
+        "Mend these slides or leave them out, then give the same command again: what is finished stays.",
+        f"  Table       {table}",
+        f"  For QuPath  {tmp_path}/slides/*/segmentation.geojson.gz",
+    ]
+    print_outcomes([outcome(1, tmp_path)], tmp_path, table=table, page=None, took=", after 2 s")
+    assert capsys.readouterr().out.startswith("1 of 1 slides are done, after 2 s.\n  Table ")
+
+
+def test_of_many_failures_the_table_tells_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = [outcome(number, tmp_path, "tile: no.") for number in range(50)]
+    print_outcomes(failed, tmp_path, table=tmp_path / "cohort.tsv", page=None)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "0 of 50 slides are done."
+    assert sum(": tile: no." in line for line in lines) == 20
+    assert "  and 30 more, see the table" in lines
+
+
+@pytest.mark.parametrize(("status", "code"), [("failed", 2), ("running", 0)])
+def test_the_exit_code_of_cohort_says_whether_slides_failed(tmp_path: Path, status: str, code: int) -> None:
+    (tmp_path / "slides.tsv").write_text("slide\tpath\na\ta.tif\n")
+    write_json(tmp_path / "slides" / "a" / "run" / "tile.json", {"status": status, "error": "no such file."})
+    words = ["cohort", "--slides", tmp_path / "slides.tsv", "--results", tmp_path, "--out", tmp_path / "cohort.tsv"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == code
+    assert "0 of 1 slides are done." in done.output
+    assert "a\tfailed" in (tmp_path / "cohort.tsv").read_text()
