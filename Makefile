@@ -10,7 +10,7 @@ PIP_OPTIONS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt $(PIP_OPTIONS)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo test test-clusters test-browser test-viewers lint clean
+.PHONY: install demo test test-clusters test-browser test-groovy test-viewers lint clean
 
 install: $(VENV)/.installed
 

@@ -29,6 +29,7 @@ rule all:
         RESULTS / "cohort.tsv",
         expand(SLIDE_DIR / "segmentation.geojson.gz", slide=SLIDES),
         expand(SLIDE_DIR / "{file}", slide=SLIDES, file=IMAGES + TILE_OBJECTS),
+        unfinished_stores(),
 
 
 onstart:

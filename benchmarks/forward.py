@@ -42,6 +42,10 @@ CUDA_VARIANTS = {
     "bf16": "ours, bf16 encoders",
 }
 COMPILED = {"fp32-compiled": "ours, fp32, torch.compile", "bf16-compiled": "ours, bf16 encoders, torch.compile"}
+COMPILED_CUDA = {
+    "fp16-compiled": "ours, fp16 encoders, torch.compile",
+    "fp16-compiled-graphs": "ours, fp16 encoders, torch.compile with CUDA graphs",
+}
 PASSES = 3
 
 
@@ -61,8 +65,8 @@ def run_one(variant: str, bundle: Path, image: Path, out: Path, device: str, bat
     else:
         dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[variant.split("-")[0]]
         model.set_encoder_precision(dtype)
-    if variant.endswith("compiled"):
-        model.encode = torch.compile(model.encode)
+    if "-compiled" in variant:
+        model.encode = torch.compile(model.encode, mode="reduce-overhead" if variant.endswith("graphs") else "default")
     pixels = torch.from_numpy(np.load(image)).to(device).permute(2, 0, 1)[None].float() / 255
     pixels = pixels.expand(1 if is_reference or device == "cpu" else batch, -1, -1, -1).contiguous()
     record: dict[str, Any] = {"seconds": []}
@@ -163,7 +167,8 @@ def main() -> None:
         return
     print_machine("torch", "timm", "segment-anything")
     variants = dict(CPU_VARIANTS if options.device == "cpu" else CUDA_VARIANTS)
-    variants |= COMPILED if options.compile else {}
+    if options.compile:
+        variants |= COMPILED if options.device == "cpu" else COMPILED | COMPILED_CUDA
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if options.model is None:

@@ -29,8 +29,7 @@ OUTPUTS = {
     "vectorize": "segmentation.geojson.gz",
     "report": "overlay.png",
 }
-
-
+# Where the first step adds less than this share, what is fixed hides how it grows.
 _NOISE = 0.2
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.probability import to_bytes
 from sampath_wsi.stores.store import GrowingStore, Provenance
 
 CLASSES = [
@@ -88,15 +89,9 @@ def probability_pattern(
 ) -> NDArray[np.uint8]:
     """``(class, y, x)`` bytes that sum to 255, one period and a tile's overlap wide."""
     size = period_px + period_px // _PERIOD_TILES
-    found = np.empty((len(CLASSES), size, size), np.uint8)
     scores = [_noise((size, size), period_px, octaves, rng) for _ in CLASSES]
-    top = np.max(scores, axis=0)
-    weight = [np.exp(4 * (score - top)) for score in scores]
-    share = np.float32(255) / np.sum(weight, axis=0)
-    total = before = np.zeros((size, size), np.float32)
-    for k, each in enumerate(weight):
-        total = total + each * share
-        found[k], before = (after := np.rint(total)) - before, after
+    weight = np.exp(4 * (np.stack(scores) - np.max(scores, axis=0)))
+    found: NDArray[np.uint8] = to_bytes(weight / weight.sum(axis=0), 0)
     return found
 
 

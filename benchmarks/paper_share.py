@@ -14,7 +14,7 @@ import multiprocessing
 import tempfile
 from pathlib import Path
 
-from common import print_machine
+from common import print_machine, print_table
 from growth import run_stages, slide_or_synthetic
 from paper_model import write_random_model
 
@@ -33,12 +33,13 @@ def main() -> None:
         writer.start()
         writer.join()
         costs = run_stages(slide, arguments.keep or folder / "out", str(folder / "model"))
-    print("| stage | wall s | CPU s | peak MB | share of inference |\n|---|---:|---:|---:|---:|")
-    for stage, cost in costs.items():
-        share = cost.wall_s / costs["infer"].wall_s
-        print(f"| {stage} | {cost.wall_s:.1f} | {cost.cpu_s:.1f} | {cost.peak_mb:.0f} | {100 * share:.1f} % |")
+    rows = [
+        (stage, cost.wall_s, cost.cpu_s, cost.peak_mb, f"{100 * cost.wall_s / costs['infer'].wall_s:.1f} %")
+        for stage, cost in costs.items()
+    ]
+    print_table(("stage", "wall s", "CPU s", "peak MB", "share of inference"), rows)
     both = (costs["stitch"].wall_s + costs["vectorize"].wall_s) / costs["infer"].wall_s
-    print(f"\nstitch + vectorize: {100 * both:.1f} % of the inference")
+    print(f"stitch + vectorize: {100 * both:.1f} % of the inference")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How many labels change because probabilities are stored as bytes rather than float32; the limit is 0.1 %.
 
-python benchmarks/probability_bytes.py             # the demo model on a synthetic slide
+python benchmarks/probability_bytes.py            # the demo model on a synthetic slide
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+from common import print_machine, print_table
 
 from sampath_wsi.model import SamPath, build_model
 from sampath_wsi.model.sampath import trainable_parameters, upsample_logits
@@ -83,15 +84,15 @@ def main() -> None:
     arguments = parser.parse_args()
     images = torch.rand(arguments.batch, 3, 1024, 1024, device=arguments.device)
     labels = torch.randint(0, 6, (arguments.batch, 1024, 1024), device=arguments.device)
-    columns = ["step", "trainable M", "kept for backward MB", "gradient + AdamW MB", "peak MB", "s"]
-    print("| " + " | ".join(columns) + " |\n|---|" + "---:|" * (len(columns) - 1))
+    print_machine("torch", "timm", "segment-anything")
+    rows = []
     mixed = torch.autocast(arguments.device, torch.bfloat16) if arguments.precision == "bf16" else nullcontext()
     for kind in ("trainable parts alone", "frozen encoders", "encoders learn too"):
         # On a CPU the backward pass of the encoders takes minutes and adds nothing to what is kept.
         backward = kind != "encoders learn too" or arguments.device != "cpu"
         with mixed:
-            row = measure(kind, images, labels, backward)
-        print("| " + " | ".join(row) + " |", flush=True)
+            rows.append(measure(kind, images, labels, backward))
+    print_table(("step", "trainable M", "kept for backward MB", "gradient + AdamW MB", "peak MB", "s"), rows)
 
 
 if __name__ == "__main__":

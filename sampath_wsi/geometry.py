@@ -98,31 +98,19 @@ class TileGrid:
     ) -> TileGrid:
         """Lay a grid over a region ``(x, y, width, height)`` of a slide; ``tiles`` names every tile.
 
+        The slide's size is (width, height); ``mpp`` is um/px along (x, y).
+
         Raises
         ------
         ConfigError
             If tile size and overlap do not fit each other or the output stride, or no slide has so many tiles.
         """
-        if overlap_model_px < 0 or 2 * overlap_model_px > tile_model_px:
-            raise ConfigError(
-                f"an overlap of {overlap_model_px} px does not fit a tile of {tile_model_px} px",
-                "Choose an overlap from 0 to half the tile.",
-            )
-        if tile_model_px % output_stride or overlap_model_px % output_stride:
-            raise ConfigError(
-                f"tile ({tile_model_px} px) and overlap ({overlap_model_px} px) must be multiples of the model's "
-                f"output stride ({output_stride} px)",
-                "Change the overlap.",
-            )
-        step = tile_model_px - overlap_model_px
+        _check_tiling(tile_model_px, overlap_model_px, output_stride)
         x, y, width, height = region_level0_px
-
-        def count(length_level0_px: int, mpp_axis: float) -> int:
-            length_model_px = length_level0_px * mpp_axis / mpp_model
-            # A millionth of a pixel is rounding noise, not a reason for one more column.
-            return max(1, math.ceil((length_model_px - overlap_model_px) / step - 1e-6))
-
-        rows, columns = count(height, mpp[1]), count(width, mpp[0])
+        columns, rows = (
+            _tiles_along(length * mpp_axis / mpp_model, tile_model_px, overlap_model_px)
+            for length, mpp_axis in zip((width, height), mpp, strict=True)
+        )
         if rows * columns > _MAX_TILES:
             raise ConfigError(
                 f"the slide's {width} x {height} px at {mpp[0]:g} x {mpp[1]:g} um/px would be cut into "
@@ -254,6 +242,26 @@ class TileGrid:
         """The inverse of :meth:`to_json`."""
         tiles = tuple(tile for first, count in fields["tiles"] for tile in range(first, first + count))
         return cls(**{**fields, "tiles": tiles})
+
+
+def _check_tiling(tile_model_px: int, overlap_model_px: int, output_stride: int) -> None:
+    if overlap_model_px < 0 or 2 * overlap_model_px > tile_model_px:
+        raise ConfigError(
+            f"an overlap of {overlap_model_px} px does not fit a tile of {tile_model_px} px",
+            "Choose an overlap from 0 to half the tile.",
+        )
+    if tile_model_px % output_stride or overlap_model_px % output_stride:
+        raise ConfigError(
+            f"tile ({tile_model_px} px) and overlap ({overlap_model_px} px) must be multiples of the model's "
+            f"output stride ({output_stride} px)",
+            "Change the overlap.",
+        )
+
+
+def _tiles_along(length_model_px: float, tile_model_px: int, overlap_model_px: int) -> int:
+    """How many tiles cover a length; at least one."""
+    # A millionth of a pixel is rounding noise, not a reason for one more column.
+    return max(1, math.ceil((length_model_px - overlap_model_px) / (tile_model_px - overlap_model_px) - 1e-6))
 
 
 def _runs(tiles: Sequence[int]) -> list[list[int]]:

@@ -74,6 +74,8 @@ class Pass:
 def per_time(rate_per_s: float) -> str:
     """A rate in the unit in which it can be imagined."""
     for unit, seconds in (("s", 1), ("min", 60)):
+        if rate_per_s * seconds >= 1000:
+            return f"{rate_per_s * seconds:,.0f}/{unit}"
         if rate_per_s * seconds >= 1:
             return f"{rate_per_s * seconds:.3g}/{unit}"
     return f"{rate_per_s * 3600:.3g}/h"

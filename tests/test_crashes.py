@@ -19,6 +19,8 @@ from .helpers import blob_slide
 
 pytestmark = pytest.mark.slow
 KILLS = 20
+# When a command is killed: after so many seconds, or (journal, lines, seconds): so long after it has so many lines.
+Moment = float | tuple[str, int, float]
 OUTPUTS = {
     "tile": "tiles.zarr",
     "infer": "probabilities.zarr",
@@ -38,11 +40,11 @@ class Zygote:
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, arguments: list[str], kill_after_s: float | None = None) -> tuple[int, float]:
+    def run(self, arguments: list[str], kill_at: Moment | None = None) -> tuple[int, float]:
         """Exit code and duration of a command line."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps([arguments, kill_after_s, str(self.log)]) + "\n")
+        self.process.stdin.write(json.dumps([arguments, kill_at, str(self.log)]) + "\n")
         self.process.stdin.flush()
         code, seconds = json.loads(self.process.stdout.readline())
         return code, seconds
@@ -96,6 +98,23 @@ def written(journal: Path) -> int:
     return sum(line.isdigit() for line in journal.read_text().splitlines()) if journal.exists() else 0
 
 
+def moments(kill: int, seconds: float, journal: Path, rng: random.Random) -> Iterator[Moment]:
+    """When to kill a stage, ever earlier, for a machine that is faster than it was.
+
+    One moment in each twentieth of the stage; but every other one while units of work are written, which a stage may do
+    so fast that no twentieth falls in there.
+    """
+    if kill % 2 and journal.parent.name.startswith((".tiles", ".probabilities")):
+        for lines in range(rng.randrange(2, 8), 1, -1):
+            yield str(journal), lines, rng.random() * 0.005
+        while True:
+            yield str(journal), 2, 0.0
+    moment_s = (kill + rng.random()) / KILLS * seconds
+    while True:
+        yield moment_s
+        moment_s *= 0.9
+
+
 @pytest.mark.parametrize("stage", OUTPUTS)
 def test_killed_at_any_moment_a_rerun_gives_the_same_bytes(
     stage: str, whole: Path, tiny_model: Path, zygote: Zygote, tmp_path: Path
@@ -107,13 +126,14 @@ def test_killed_at_any_moment_a_rerun_gives_the_same_bytes(
     for kill in range(KILLS):
         out = tmp_path / str(kill)
         command = arguments(stage, whole, out, tiny_model)
-        # One moment in each twentieth of the stage; earlier where the machine is faster than it was.
-        moment_s = (kill + rng.random()) / KILLS * seconds
-        while zygote.run(command, moment_s)[0] != -signal.SIGKILL:
+        journal = out / f".{OUTPUTS[stage]}.partial" / "done.journal"
+        for moment in moments(kill, seconds, journal, rng):
+            killed = zygote.run(command, moment)[0] == -signal.SIGKILL
+            if killed and (isinstance(moment, float) or journal.exists()):
+                break
             shutil.rmtree(out)
-            moment_s *= 0.9
         handed_over = zygote.progress
-        done = written(out / f".{OUTPUTS[stage]}.partial" / "done.journal")
+        done = written(journal)
         finished = (out / OUTPUTS[stage]).exists()
         code, _ = zygote.run(command)
         assert code == 0, zygote.log.read_text()
@@ -125,7 +145,7 @@ def test_killed_at_any_moment_a_rerun_gives_the_same_bytes(
             # What was reported as done is written, but for one batch.
             assert handed_over <= 4 * done + 4
         resumed += done > 0
-    assert resumed or stage in ("stitch", "vectorize")
+    assert resumed >= KILLS // 2 or stage in ("stitch", "vectorize")
 
 
 def test_the_command_itself_is_killed_and_goes_on(whole: Path, tiny_model: Path, tmp_path: Path) -> None:

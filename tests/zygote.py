@@ -2,7 +2,8 @@
 
 So a test can kill a stage at many moments without starting as many interpreters. It must run with
 ``OMP_NUM_THREADS=1``: a child does not have the threads of the process that it was forked from. A request is a line of
-JSON ``[arguments, seconds until SIGKILL or null, log]``, its answer ``[exit code (negative: the signal), seconds]``.
+JSON ``[arguments, moment of SIGKILL, log]``, its answer ``[exit code (negative: the signal), seconds]``. The moment is
+a number of seconds; or ``[journal, lines, seconds]``: so long after the journal of a store has so many lines; or null.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import sampath_wsi.api.facts
 import sampath_wsi.api.models
@@ -37,20 +40,32 @@ def child(arguments: list[str], log: str) -> None:
     main()
 
 
+def wait_for(moment: float | list[Any], pid: int) -> None:
+    """Wait for the moment at which a child is to be killed, or for its end."""
+    seconds = moment
+    if isinstance(moment, list):
+        journal, lines, seconds = Path(moment[0]), moment[1], moment[2]
+        while not (journal.exists() and journal.read_bytes().count(b"\n") >= lines):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return
+            time.sleep(0.0005)
+    time.sleep(seconds)
+
+
 def serve() -> None:
     """Answer requests until there are no more."""
     load_bundle("demo")  # and with it what a model imports when it is built
     gc.freeze()
     for line in sys.stdin:
-        arguments, kill_after_s, log = json.loads(line)
+        arguments, moment, log = json.loads(line)
         begun = time.monotonic()
         if (pid := os.fork()) == 0:
             try:
                 child(arguments, log)
             except SystemExit as end:
                 os._exit(int(end.code or 0))  # taking torch apart takes longer than a stage
-        if kill_after_s is not None:
-            time.sleep(kill_after_s)
+        if moment is not None:
+            wait_for(moment, pid)
             os.kill(pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         print(json.dumps([code, time.monotonic() - begun]), flush=True)

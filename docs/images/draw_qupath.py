@@ -23,6 +23,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from shapely.plotting import patch_from_polygon
 
+from sampath_wsi.vectorize.options import VectorizeOptions
 from sampath_wsi.vectorize.stage import vectorize
 from sampath_wsi.vectorize.tiles import write_tile_objects
 
@@ -115,7 +116,7 @@ def main(slide_path: str, segmentation: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "objects.geojson.gz"
         draw_regions(slide, features(vectorize(Path(segmentation), out).path))
-        draw_pieces(slide, features(vectorize(Path(segmentation), out, max_vertices=500).path))
+        draw_pieces(slide, features(vectorize(Path(segmentation), out, VectorizeOptions(max_vertices=500)).path))
         draw_tiles(slide, features(write_tile_objects(Path(segmentation), out).path), "Prob: Tumor")
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sampath_wsi.slide import SlideInfo
     from sampath_wsi.stitch.stage import StitchResult
     from sampath_wsi.tile.stage import TileResult
-    from sampath_wsi.vectorize.stage import VectorizeResult
+    from sampath_wsi.vectorize.result import VectorizeResult
 
 
 def tile_facts(info: SlideInfo, result: TileResult) -> dict[str, Any]:

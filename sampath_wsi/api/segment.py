@@ -18,6 +18,7 @@ from sampath_wsi.slide import SlideInfo, inspect_slide
 from sampath_wsi.stitch.stage import stitch
 from sampath_wsi.stores.store import is_finished, open_store, remove_store
 from sampath_wsi.tile.stage import TilePlan, plan_tiles, write_tiles
+from sampath_wsi.vectorize.options import VectorizeOptions
 from sampath_wsi.vectorize.stage import vectorize
 
 _TILES = "tiles.zarr"
@@ -63,7 +64,7 @@ def segment_slide(
     device, precision, batch
         See :func:`ready_model`.
     min_area_um2, min_hole_um2, tolerance_um
-        See :func:`sampath_wsi.vectorize.stage.vectorize`.
+        See :class:`sampath_wsi.vectorize.options.VectorizeOptions`.
     threads
         By default as many as there are cores.
     progress
@@ -99,15 +100,8 @@ def segment_slide(
     with recorded("stitch", records / "stitch.json") as facts:
         facts.update(stitch_facts(stitch(result.probabilities, result.store, threads=threads, progress=progress)))
     with recorded("vectorize", records / "vectorize.json") as facts:
-        drawn = vectorize(
-            result.store,
-            result.geojson,
-            tolerance_um=tolerance_um,
-            min_area_um2=min_area_um2,
-            min_hole_um2=min_hole_um2,
-            workers=threads,
-            progress=progress,
-        )
+        drawing = VectorizeOptions(tolerance_um, min_area_um2, min_hole_um2)
+        drawn = vectorize(result.store, result.geojson, drawing, workers=threads, progress=progress)
         facts.update(vectorize_facts(drawn))
     report.overlay(info, result.store, result.overlay, result.folder / "thumbnail.jpg")
     report.write_summary(result.store, records, result.folder / "summary.json")

@@ -106,9 +106,19 @@ def main() -> None:
         sys.exit(143)
     except SystemExit as end:
         if end.code == 130:
-            remedy = "the same command goes on with what is finished (train: with --resume)"
-            print(f"sampath-wsi: interrupted; {remedy}", file=sys.stderr)
+            _say_interrupted()
         raise
+    except KeyboardInterrupt:  # before the commands were put together, which makes an exit of it
+        _say_interrupted()
+        sys.exit(130)
+
+
+def _say_interrupted() -> None:
+    # The first word that is no option is the command.
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    what = "--resume" if command == "train" else "what is finished"
+    remedy = f"the same command goes on with {what}"
+    print(f"sampath-wsi: interrupted; {remedy}", file=sys.stderr)
 
 
 def _fail(message: str, error: Exception, code: int) -> None:

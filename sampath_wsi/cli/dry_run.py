@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from sampath_wsi.infer.parts import Part
     from sampath_wsi.stores.store import Provenance
     from sampath_wsi.tile.stage import TilePlan
+    from sampath_wsi.train.plan import TrainingPlan
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be written, and from where it goes on.")]
 
@@ -67,6 +69,23 @@ def say_objects(out: Path, segmentation: Path) -> None:
     names = ", ".join(entry["name"] for entry in planned.options["classes"])
     print(f"{out}: objects of a map of {width} x {height} px; classes {names}")
     print(f"{out}: {'is there and would be replaced' if out.exists() else 'begins'}")
+
+
+def say_pictures(files: Iterable[Path], what: str) -> None:
+    """Of pictures and summaries, which are always made anew."""
+    for file in files:
+        print(f"{file}: {what}; {'is there and would be replaced' if file.exists() else 'begins'}")
+
+
+def say_training(out: Path, plan: TrainingPlan) -> None:
+    """Of a training."""
+    recipe, classes = plan.recipe, ", ".join(plan.classes)
+    print(
+        f"{out}: recipe {recipe.name}, {recipe.epochs} epochs of {plan.batches} batches of {recipe.batch_size} tiles "
+        f"of {recipe.tile_px} px, {plan.val_tiles} tiles to validate on, on {plan.device}; classes {classes}"
+    )
+    print(f"{out}: begins with {'; '.join(plan.weights) or 'fresh weights'}")
+    print(f"{out}: {'begins' if plan.checkpoint is None else f'goes on after {plan.checkpoint}'}")
 
 
 def _say(out: Path, planned: Provenance, what: str, most_bytes: int, done: str | None) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from sampath_wsi.cli.dry_run import DryRun, say_pictures
 from sampath_wsi.cli.options import Record, Threads
 from sampath_wsi.cli.run import log, stage_run
 
@@ -31,15 +32,20 @@ def images(
     ] = "colors",
     threads: Threads = 2,
     record: Record = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Write class map, probability and uncertainty as OME-TIFFs that QuPath opens beside the slide.
 
     Example: sampath-wsi images a/segmentation.ome.zarr --out-dir a --classes --probability Tumor --entropy
     """
-    with stage_run("images", str(segmentation), record) as run:
-        from sampath_wsi.images.stage import ImageOptions, write_images
+    with stage_run("images", str(segmentation), None if dry_run else record) as run:
+        from sampath_wsi.images.stage import ImageOptions, plan_images, write_images
 
         options = ImageOptions(classes, probability, entropy, style)
+        if dry_run:
+            names, frame = plan_images(segmentation, options)
+            say_pictures([out_dir / name for name in names], f"{frame.size_px[0]} x {frame.size_px[1]} px")
+            return
         written = write_images(segmentation, out_dir, options, threads=threads, progress=run.progress)
         run.facts.update(files=[path.name for path in written])
         log.info("images: %s", ", ".join(map(str, written)))

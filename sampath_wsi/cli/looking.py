@@ -109,7 +109,7 @@ def _tile_rows(report: SlideReport) -> list[tuple[str, str]]:
         return []
     what = f"{report.tile_px} px at {report.mpp_model:g} um/px, overlap {report.overlap_px} px"
     return [
-        ("tissue", f"{report.tissue_share:.1%} of the bounds, {report.tissue_mm2:.1f} mm^2"),
+        ("tissue", f"{100 * report.tissue_share:.1f} % of the bounds, {report.tissue_mm2:.1f} mm^2"),
         (
             "tiles",
             f"{report.tiles} of {report.grid[0]} x {report.grid[1]} for the model {report.model} "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sampath_wsi.cli.dry_run import DryRun, say_pictures
 from sampath_wsi.cli.options import Json, Mpp, Record
 from sampath_wsi.cli.outcomes import print_outcomes
 from sampath_wsi.cli.run import log, shown_progress, stage_run
@@ -47,17 +48,24 @@ def report(
     ] = None,
     mpp: Mpp = None,
     record: Record = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Write a slide's overlay picture and summary.
 
     Example: sampath-wsi report a.svs a/segmentation.ome.zarr --overlay a/overlay.png --summary a/summary.json
     """
-    with stage_run("report", str(slide), record):
+    with stage_run("report", str(slide), None if dry_run else record):
         from sampath_wsi.inputs.sheet import parse_mpp
         from sampath_wsi.report import stage as reporting
         from sampath_wsi.slide import inspect_slide
+        from sampath_wsi.stores.store import open_store
 
         info = inspect_slide(slide, mpp=parse_mpp(mpp) if mpp else (1.0, 1.0))
+        if dry_run:
+            made_by = open_store(segmentation, "segmentation")[1]
+            files = [file for file in (overlay, summary, thumbnail) if file is not None]
+            say_pictures(files, f"of {len(made_by.options['classes'])} classes on {len(made_by.grid.tiles)} tiles")
+            return
         reporting.overlay(info, segmentation, overlay, thumbnail)
         reporting.write_summary(segmentation, segmentation.parent / "run", summary)
 
@@ -73,7 +81,10 @@ def cohort(
         str | None, typer.Option("--model", help="Name or folder of the model whose card stands on the page.")
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", help="The run's configuration, to be shown on the page (a JSON text).")
+        str | None,
+        typer.Option(
+            "--config", help="The run's configuration (a JSON text): what it asks for counts, and the page shows it."
+        ),
     ] = None,
 ) -> None:
     """Write the cohort's table, failures and their reasons first, and its page.
@@ -83,36 +94,46 @@ def cohort(
     Example: sampath-wsi cohort --slides config/slides.tsv --results results --out cohort.tsv --page cohort.html
     """
     from sampath_wsi.inputs.sheet import read_slides
-    from sampath_wsi.report.cohort import CohortRow, read_cohort, write_cohort
+    from sampath_wsi.report.cohort import cohort_rows, read_cohort, write_cohort
 
-    outcomes = read_cohort(
-        CohortRow(row.slide, results / "slides" / row.slide, row.extra) for row in read_slides(slides)
-    )
+    settings = _read_settings(config)
+    outcomes = read_cohort(cohort_rows(read_slides(slides), results, settings))
     write_cohort(outcomes, out)
     try:
         if page is not None:
-            _write_page(outcomes, results, page, out, model, config)
+            _write_page(outcomes, results, page, out, model, settings)
     finally:
         print_outcomes(outcomes, results, table=out, page=page)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(2)
 
 
+def _read_settings(config: str | None) -> dict[str, Any] | None:
+    if not config:
+        return None
+    try:
+        settings = json.loads(config)
+    except ValueError as error:
+        raise ConfigError(f"--config: not a JSON text: {error}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError("--config: not a JSON object", 'Write it as {"key": value}.')
+    return settings
+
+
 def _write_page(
-    outcomes: list[SlideOutcome], results: Path, page: Path, table: Path, model: str | None, config: str | None
+    outcomes: list[SlideOutcome],
+    results: Path,
+    page: Path,
+    table: Path,
+    model: str | None,
+    config: dict[str, Any] | None,
 ) -> None:
     from sampath_wsi.model.card import CARD_NAME, ModelCard
     from sampath_wsi.model.zoo import resolve_model
     from sampath_wsi.page import write_page
 
-    try:
-        shown = json.loads(config) if config else {}
-    except ValueError as error:
-        raise ConfigError(f"--config: not a JSON text: {error}") from None
-    if not isinstance(shown, dict):
-        raise ConfigError("--config: not a JSON object", 'Write it as {"key": value}.')
     card = ModelCard.read(resolve_model(model) / CARD_NAME) if model else None
-    write_page(outcomes, results, page, table=table, card=card, config=shown)
+    write_page(outcomes, results, page, table=table, card=card, config=config)
 
 
 def evaluate(
@@ -201,9 +222,7 @@ def check(
         lines = [*found[str(store)]] or [f"{store}: whole"]
         if damage and repair:
             done = set_aside(store, damage)
-            lines.append(
-                f"{store}: set aside with {done} finished shards; now run its stage, or snakemake {store}/zarr.json"
-            )
+            lines.append(f"{store}: set aside with {done} finished shards; now run the workflow, or its stage, again")
         if not as_json:
             print("\n".join(lines), flush=True)
     if as_json:

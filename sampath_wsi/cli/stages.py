@@ -209,26 +209,17 @@ def vectorize(
     with stage_run("vectorize", str(segmentation), None if dry_run else record) as run:
         from sampath_wsi.api.facts import vectorize_facts
         from sampath_wsi.inputs.validation import check_finite
+        from sampath_wsi.vectorize.options import VectorizeOptions
         from sampath_wsi.vectorize.stage import vectorize as vectorize_store
 
         check_finite(tolerance=tolerance, min_area=min_area, min_hole=min_hole)
+        options = VectorizeOptions(
+            tolerance, min_area, min_hole, objects, object_type, frame, max_vertices, max_objects
+        )
         if dry_run:
             say_objects(out, segmentation)
             return
-        result = vectorize_store(
-            segmentation,
-            out,
-            tolerance_um=tolerance,
-            min_area_um2=min_area,
-            min_hole_um2=min_hole,
-            objects=objects,
-            object_type=object_type,
-            frame=frame,
-            max_vertices=max_vertices,
-            max_objects=max_objects,
-            workers=threads,
-            progress=run.progress,
-        )
+        result = vectorize_store(segmentation, out, options, workers=threads, progress=run.progress)
         run.facts.update(vectorize_facts(result))
         if result.cut_objects:
             log.info(

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from sampath_wsi.cli.dry_run import DryRun, say_training
 from sampath_wsi.cli.options import Device, ModelThreads
 from sampath_wsi.cli.run import log, stage_run
 
@@ -56,6 +57,7 @@ def train(
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0, help="Time between checkpoints within an epoch; 0: after every step.")
     ] = 10.0,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a SAM-Path model.
 
@@ -66,16 +68,25 @@ def train(
     # Lightning minds SIGTERM itself.
     with stage_run("train", str(recipe), None, stops=False) as run:
         from sampath_wsi.train.loop import train as train_model
+        from sampath_wsi.train.plan import plan_training
         from sampath_wsi.train.trainer import RunOptions
 
+        options = RunOptions(device, devices, threads, workers, checkpoint_minutes)
+        overrides = set_ or ()
+        if dry_run:
+            say_training(
+                out,
+                plan_training(recipe, data, out, splits=splits, overrides=overrides, resume=resume, options=options),
+            )
+            return
         bundle = train_model(
             recipe,
             data,
             out,
             splits=splits,
-            overrides=set_ or (),
+            overrides=overrides,
             resume=resume,
-            options=RunOptions(device, devices, threads, workers, checkpoint_minutes),
+            options=options,
             progress=run.progress,
         )
         log.info("train: the model is in %s", bundle)

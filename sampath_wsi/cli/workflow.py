@@ -174,9 +174,9 @@ def _of(plan: RunPlan) -> str:
 
 
 def _outcomes(plan: RunPlan) -> list[SlideOutcome]:
-    from sampath_wsi.report.cohort import CohortRow, read_cohort
+    from sampath_wsi.report.cohort import cohort_rows, read_cohort
 
-    return read_cohort(CohortRow(row.slide, plan.out / "slides" / row.slide, row.extra) for row in plan.rows)
+    return read_cohort(cohort_rows(plan.rows, plan.out, plan.config))
 
 
 def _short(path: Path) -> Path:

@@ -58,8 +58,7 @@ def pictures_in(folder: Path, beside: str) -> dict[str, Path]:
     DataError
         If there are none, or two with one name.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder", beside)
+    check_folder(folder, beside)
     found: dict[str, Path] = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
         if path.stem in found:
@@ -68,6 +67,18 @@ def pictures_in(folder: Path, beside: str) -> dict[str, Path]:
     if not found:
         raise DataError(f"{folder}: holds no image", beside)
     return found
+
+
+def check_folder(folder: Path, beside: str) -> None:
+    """Check that a folder is there.
+
+    Raises
+    ------
+    DataError
+        With what to do, ``beside``, if it is not.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder", beside)
 
 
 def check_present(paths: Sequence[Path], beside: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +12,7 @@ from PIL import Image
 
 from sampath_wsi.datasets.prepared import COLUMNS, OPTIONAL_COLUMNS, DatasetInfo, Sample
 from sampath_wsi.errors import DataError
+from sampath_wsi.files import write_json, write_table
 
 
 class PreparedWriter:
@@ -98,13 +97,9 @@ class PreparedWriter:
         if kind is not None:
             shutil.rmtree(self._aside, ignore_errors=True)
             return
-        text = json.dumps(self._info.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-        (self._aside / "dataset.json").write_text(text, encoding="utf-8")
-        with (self._aside / "samples.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            columns = COLUMNS + OPTIONAL_COLUMNS
-            writer.writerow(columns)
-            writer.writerows([getattr(row, c) for c in columns] for row in self._rows)
+        write_json(self._aside / "dataset.json", self._info.model_dump(mode="json"))
+        columns = COLUMNS + OPTIONAL_COLUMNS
+        write_table(self._aside / "samples.csv", [{c: getattr(row, c) for c in columns} for row in self._rows])
         if self._folder.exists():
             shutil.rmtree(self._folder)
         self._aside.rename(self._folder)

@@ -6,7 +6,6 @@ Samples come back with another ``split``, or fewer of them; :func:`write_splits`
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from sampath_wsi.datasets.prepared import PreparedData, Sample
 from sampath_wsi.errors import ConfigError, DataError
-from sampath_wsi.files import written_aside
+from sampath_wsi.files import write_table
 
 TRAIN, VAL, TEST = "train", "val", "test"
 
@@ -169,7 +168,4 @@ def count_class_px(data: PreparedData, samples: Sequence[Sample]) -> dict[str, N
 
 def write_splits(path: Path, samples: Sequence[Sample]) -> None:
     """Write a splits file: ``sample,split``, a row a sample."""
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("sample", "split"))
-        writer.writerows((s.sample, s.split) for s in samples)
+    write_table(path, [{"sample": s.sample, "split": s.split} for s in samples])

@@ -81,6 +81,24 @@ class PictureFrame:
         return cls(size, x, y, (left, top))
 
 
+def plan_images(segmentation_path: Path, options: ImageOptions) -> tuple[tuple[str, ...], PictureFrame]:
+    """The names of the files that :func:`write_images` would write, and what they show.
+
+    Raises
+    ------
+    StoreError, ConfigError
+        As it does.
+    """
+    made_by = open_store(segmentation_path, "segmentation")[1]
+    wanted = {CLASSES: options.classes, PROBABILITY: options.probability, ENTROPY: options.entropy}
+    names = tuple(name for name, asked_for in wanted.items() if asked_for)
+    if not names:
+        raise ConfigError("no picture is asked for", "Give at least one of --classes, --probability CLASS, --entropy.")
+    if options.probability:
+        class_index(_classes(made_by), options.probability)
+    return names, PictureFrame.of(made_by.grid, made_by.slide["qupath_offset_level0_px"])
+
+
 def write_images(
     segmentation_path: Path,
     out_dir: Path,
@@ -102,12 +120,10 @@ def write_images(
     ConfigError
         If the model does not know the class, or nothing is asked for.
     """
+    frame = plan_images(segmentation_path, options)[1]
     group, made_by = open_store(segmentation_path, "segmentation")
-    classes = tuple(TissueClass.model_validate(entry) for entry in made_by.options["classes"])
-    if not (options.classes or options.probability or options.entropy):
-        raise ConfigError("no picture is asked for", "Give at least one of --classes, --probability CLASS, --entropy.")
+    classes = _classes(made_by)
     index = class_index(classes, options.probability) if options.probability else 0
-    frame = PictureFrame.of(made_by.grid, made_by.slide["qupath_offset_level0_px"])
     labels = Shards(read_array(group, f"{ome.LABELS}/0"))
     probability = Shards(read_array(group, "0"))
     written = []
@@ -129,6 +145,10 @@ def write_images(
         value = partial(_where_labelled, entropy_percent, probability, slice(0, len(classes)), labels)
         write(ENTROPY, value, _mean, channel="Entropy (%)")
     return written
+
+
+def _classes(made_by: Provenance) -> tuple[TissueClass, ...]:
+    return tuple(TissueClass.model_validate(entry) for entry in made_by.options["classes"])
 
 
 def _in_frame(

@@ -80,6 +80,26 @@ def held_batches(out: Path, made_by: Provenance) -> set[int]:
     return {start for path in stores if is_begun(path, made_by) for start in _batches(path)}
 
 
+def take_finished(store: GrowingStore, finished: Path, starts: Sequence[int]) -> None:
+    """Take the batches of a part from a finished store of the same provenance, which stays as it is.
+
+    The workflow removes that store's ``zarr.json`` before it joins the parts, and with it what says who made it: so the
+    parts must hold all batches. Files get a second name; they are never written to again.
+    """
+    whole = zarr.open_group(finished, mode="r")
+    arrays = [(read_array(whole, name), read_array(store.group, name)) for name in (IOU, PROBABILITY)]
+    for start in starts:
+        if start in store.done:
+            continue
+        for source, target in ((_file(there, start), _file(here, start)) for there, here in arrays):
+            if source.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)
+                os.link(source, target)
+        if target.exists():
+            store.mark_done(start)
+
+
 def adopt_parts(store: GrowingStore) -> None:
     """Move what parts of the same provenance hold into the store itself, whose arrays are there.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sampath_wsi.errors import ModelError
 from sampath_wsi.geometry import TileGrid
-from sampath_wsi.infer.parts import Part, adopt_parts, held_batches, remove_parts
+from sampath_wsi.infer.parts import Part, adopt_parts, held_batches, remove_parts, take_finished
 from sampath_wsi.infer.pipeline import LoadAhead, WriteBehind
 from sampath_wsi.infer.probabilities import batch_starts, begin_arrays, record_run
 from sampath_wsi.machine.stopping import unbroken
@@ -118,7 +118,7 @@ def infer(
     grid = made_by.grid
     _check_fit(tiles_path, grid, frame)
     provenance = plan_probabilities(made_by, frame, precision, batch)
-    if is_finished(out, provenance):
+    if (finished := is_finished(out, provenance)) and part is None:
         return InferResult(len(grid.tiles), 0, 0.0, None, True)
     with GrowingStore.begin(out if part is None else part.path(out), provenance) as store:
         probability, iou = begin_arrays(store, tiles)
@@ -132,7 +132,10 @@ def infer(
         if part is None:
             adopt_parts(store)
         else:
-            starts, done = part.of_batches(starts), held_batches(out, provenance)
+            starts = part.of_batches(starts)
+            if finished:
+                take_finished(store, out, starts)
+            done = held_batches(out, provenance)
         result = _fill(tiles, starts, done, batch, load_predictor, write, progress)
         record_run(store, result.facts)
         if part is None:

@@ -30,14 +30,9 @@ _UNUSED = (
 
 
 def convert_checkpoint(
-    checkpoint: str | Path,
-    out: str | Path,
-    template: str | Path,
-    *,
-    trust: bool = False,
-    dtype: torch.dtype = torch.float32,
+    checkpoint: str | Path, out: str | Path, template: str | Path, *, trust: bool = False
 ) -> ModelCard:
-    """Convert a Lightning checkpoint of the authors' code to a bundle.
+    """Convert a Lightning checkpoint of the authors' code to a bundle, its weights in float32 exactly as they are.
 
     Parameters
     ----------
@@ -50,8 +45,6 @@ def convert_checkpoint(
         path of a card.
     trust
         Accept a checkpoint that holds other things than tensors and plain containers. They are left out, not run.
-    dtype
-        How the weights are stored; float32 keeps them exactly.
 
     Returns
     -------
@@ -78,7 +71,7 @@ def convert_checkpoint(
             "recipe": {"converted_from": path.name, "checkpoint_sha256": sha256},
         }
     )
-    return save_bundle(out, model, converted, dtype)
+    return save_bundle(out, model, converted, torch.float32)
 
 
 def model_from_authors_state(state: State, card: ModelCard, source: Path) -> SamPath:

@@ -50,33 +50,19 @@ class EncoderWeights:
         return cache_dir() / "encoders" / self.file_name
 
 
+def _sam(version: str, size_bytes: int, sha256: str) -> EncoderWeights:
+    """A SAM as its authors publish it: ``sam_VERSION.pth``, known here without the digits at the end of the version."""
+    file_name = f"sam_{version}.pth"
+    name = f"sam_{version.rpartition('_')[0]}"
+    return EncoderWeights(name, file_name, _SAM_URL + file_name, size_bytes, sha256, "Apache-2.0")
+
+
 ENCODERS: dict[str, EncoderWeights] = {
     weights.name: weights
     for weights in (
-        EncoderWeights(
-            name="sam_vit_b",
-            file_name="sam_vit_b_01ec64.pth",
-            url=_SAM_URL + "sam_vit_b_01ec64.pth",
-            bytes=375_042_383,
-            sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-            licence="Apache-2.0",
-        ),
-        EncoderWeights(
-            name="sam_vit_l",
-            file_name="sam_vit_l_0b3195.pth",
-            url=_SAM_URL + "sam_vit_l_0b3195.pth",
-            bytes=1_249_524_607,
-            sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-            licence="Apache-2.0",
-        ),
-        EncoderWeights(
-            name="sam_vit_h",
-            file_name="sam_vit_h_4b8939.pth",
-            url=_SAM_URL + "sam_vit_h_4b8939.pth",
-            bytes=2_564_550_879,
-            sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-            licence="Apache-2.0",
-        ),
+        _sam("vit_b_01ec64", 375_042_383, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+        _sam("vit_l_0b3195", 1_249_524_607, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+        _sam("vit_h_4b8939", 2_564_550_879, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
         EncoderWeights(
             name="hipt_vit_small",
             file_name="vit256_small_dino.pth",

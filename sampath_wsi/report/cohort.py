@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sampath_wsi.classes import Byte
 from sampath_wsi.files import write_table
+from sampath_wsi.inputs.sheet import SheetRow
 
 # What a spreadsheet begins a formula with.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -72,11 +73,23 @@ class Summary(_Part):
 
 @dataclass(frozen=True)
 class CohortRow:
-    """One slide of the sample sheet and the folder of its results."""
+    """One slide of the sample sheet and the folder of its results.
+
+    Parameters
+    ----------
+    unwanted
+        Steps that nobody asks for (any more), as patterns (regular expressions): whether they failed once does not
+        count.
+    """
 
     slide: str
     results: Path
     extra: dict[str, str]
+    unwanted: tuple[str, ...] = ()
+
+    def wants(self, step: str) -> bool:
+        """Whether a step of this slide is asked for."""
+        return not any(re.fullmatch(pattern, step) for pattern in self.unwanted)
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,36 @@ class SlideOutcome:
     dice: dict[str, float] = field(default_factory=dict)
 
 
+def cohort_rows(slides: Iterable[SheetRow], results: Path, config: Mapping[str, Any] | None = None) -> list[CohortRow]:
+    """The slides of a sheet, with the steps that neither the sheet nor the configuration asks for.
+
+    Parameters
+    ----------
+    results
+        The folder of all results.
+    config
+        The run's configuration, with or without defaults; None if it is not known: then every step that left a record
+        counts.
+    """
+    unwanted = _not_configured(config) if config is not None else ()
+    return [
+        CohortRow(
+            row.slide, results / "slides" / row.slide, row.extra, unwanted if row.truth else (*unwanted, "evaluate")
+        )
+        for row in slides
+    ]
+
+
+def _not_configured(config: Mapping[str, Any]) -> tuple[str, ...]:
+    def section(name: str) -> Mapping[str, Any]:
+        found = config.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    steps = {"images": any(section("images").values()), "tile-objects": section("vectorize").get("tiles")}
+    other_shards = rf"infer-\d+-of-(?!{section('infer').get('shards') or 1}$)\d+"
+    return (*(step for step, wanted in steps.items() if not wanted), other_shards)
+
+
 def read_cohort(rows: Iterable[CohortRow]) -> list[SlideOutcome]:
     """What became of the slides: those without a result first, otherwise in the order of the sheet."""
     order = ("failed", "unfinished", "done")
@@ -114,7 +157,7 @@ def write_cohort(outcomes: Sequence[SlideOutcome], out: Path) -> None:
 
 
 def _outcome(row: CohortRow) -> SlideOutcome:
-    for path in sorted((row.results / "run").glob("*.json")):
+    for path in sorted(path for path in (row.results / "run").glob("*.json") if row.wants(path.stem)):
         record = read_json(path)
         if record.get("status") == "failed":
             return SlideOutcome(row, "failed", f"{path.stem}: {record.get('error', 'it does not say why')}")
@@ -130,7 +173,9 @@ def _outcome(row: CohortRow) -> SlideOutcome:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         reason = f"report: {path} is damaged ({where}: {error.errors()[0]['msg']}). Delete it and run again."
         return SlideOutcome(row, "failed", reason)
-    return SlideOutcome(row, "done", summary=summary, dice=_dice(row.results / "evaluation.json"))
+    # Of a truth that is no longer named the scores may be of an earlier result.
+    dice = _dice(row.results / "evaluation.json") if row.wants("evaluate") else {}
+    return SlideOutcome(row, "done", summary=summary, dice=dice)
 
 
 def _dice(evaluation: Path) -> dict[str, float]:

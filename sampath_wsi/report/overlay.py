@@ -1,11 +1,15 @@
-"""The overlay picture: slide, classes in their colours, outlines, legend and scale bar. Arrays in, picture out."""
+"""The overlay picture: slide, classes in their colours, outlines, legend and scale bar. Arrays in, picture out.
+
+Inside the classes the slide is grey: what is light and dark there is tissue, and what has a colour is the class. Over
+the pink of H&E pale colours would not be those of the legend.
+"""
 
 from __future__ import annotations
 
 from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -52,9 +56,10 @@ def draw_overlay(
 
 def _tint(rgb: NDArray[np.uint8], labels: NDArray[np.uint8], classes: tuple[TissueClass, ...]) -> NDArray[np.uint8]:
     colours = colour_table(classes).astype(np.float32)
+    grey = np.asarray(Image.fromarray(rgb).convert("L"), np.float32)
     picture = rgb.astype(np.float32)
     inside = labels > 0
-    picture[inside] = picture[inside] * (1 - _OPACITY) + colours[labels[inside]] * _OPACITY
+    picture[inside] = grey[inside, None] * (1 - _OPACITY) + colours[labels[inside]] * _OPACITY
     edge = edges(labels)
     picture[edge] = colours[labels[edge]] * 0.7
     return np.rint(picture).astype(np.uint8)
@@ -106,8 +111,9 @@ def _draw_legend(
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    # Pillow's built-in font has neither µ nor ².
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    # Pillow's built-in font has neither µ nor ². To import matplotlib for its font would take longer than the picture.
+    file = distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf")
+    return ImageFont.truetype(str(file), size)
 
 
 def scale_bar(width_px: float, um_per_px: float) -> tuple[int, str] | None:

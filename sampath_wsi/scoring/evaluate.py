@@ -95,7 +95,7 @@ def _read_truth(path: Path, grid: TileGrid, classes: int, ignore: int | None) ->
 
 
 def _map_positions(count: int, grid: TileGrid, axis: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The map pixel under the centre of each of the truth's pixels along an axis, and whether it is on the map."""
+    """The map pixel under the centre of each pixel of the truth along an axis (0 = x), and whether it is on the map."""
     length_level0_px = (grid.slide_width_level0_px, grid.slide_height_level0_px)[axis]
     scale, offset = grid.map_to_level0_px()[axis], grid.map_to_level0_px()[axis + 2]
     centres_level0_px = (np.arange(count) + 0.5) * length_level0_px / count

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sampath_wsi.errors import DataError
-from sampath_wsi.files import written_aside
+from sampath_wsi.files import write_table
 from sampath_wsi.scoring.bootstrap import LEVEL, RESAMPLES, bootstrap
 from sampath_wsi.scoring.metrics import ConfusionMatrix
 from sampath_wsi.scoring.paper_metrics import Rule, as_in_the_paper
@@ -79,11 +79,10 @@ def summary_of(counts: FieldCounts, class_names: Sequence[str], rule: Rule) -> d
 def write_counts(path: Path, counts: FieldCounts) -> None:
     """Write ``counts.csv``."""
     _, n_classes, n_columns = counts.counts.shape
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*_FIRST_COLUMNS, *_count_columns(n_classes, n_columns)])
-        for field, group, split, matrix in zip(counts.fields, counts.groups, counts.splits, counts.counts, strict=True):
-            writer.writerow([field, group, split, *matrix.ravel().tolist()])
+    columns = (*_FIRST_COLUMNS, *_count_columns(n_classes, n_columns))
+    cells = counts.counts.reshape(len(counts.fields), -1).tolist()
+    rows = zip(counts.fields, counts.groups, counts.splits, cells, strict=True)
+    write_table(path, [dict(zip(columns, (*names, *row), strict=True)) for *names, row in rows])
 
 
 def read_counts(path: Path) -> FieldCounts:

@@ -23,7 +23,7 @@ from sampath_wsi.model.zoo import resolve_model
 from sampath_wsi.progress import Progress
 from sampath_wsi.scoring.field_prediction import FieldPredictor
 from sampath_wsi.scoring.fields import Field, read_field_instances
-from sampath_wsi.scoring.testing import ScoringSpec, Subject, run_test
+from sampath_wsi.scoring.testing import Labeller, ScoringSpec, Subject, run_test
 from sampath_wsi.vectorize.label_maps import without_small_regions
 
 MPP_TOLERANCE = 0.01
@@ -71,19 +71,10 @@ def score_model(
     data = read_prepared(spec.data, spec.splits)
     _check_fit(card, data)
     with leased_device(spec.device) as device:
-        bundle, how, at_once = (
-            load_bundle(model),
-            choose_precision(precision, device),
-            batch or default_batch(device, card),
-        )
+        bundle, how = load_bundle(model), choose_precision(precision, device)
+        at_once = batch or default_batch(device, card)
         predictor = Predictor(bundle, device, how)
         predict = FieldPredictor(predictor, len(card.classes), card.tile_px, card.output_stride, at_once, flips)
-
-        def label(_: Field, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-            before = predict.model_seconds
-            labels = without_small_regions(predict(image), min_area_um2 / data.info.mpp**2)
-            return labels, predict.model_seconds - before
-
         options = {
             "flips": flips,
             "min_area_um2": min_area_um2,
@@ -91,8 +82,20 @@ def score_model(
             "batch": at_once,
             "tile_px": card.tile_px,
         }
+        label = _labeller(predict, min_area_um2 / data.info.mpp**2)
         subject = Subject(card.name, bundle.weights_sha256, label, device, options)
         return run_test(subject, data, spec, progress)
+
+
+def _labeller(predict: FieldPredictor, min_area_px: float) -> Labeller:
+    """Labels from a model, without regions that are smaller."""
+
+    def label(_: Field, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+        before = predict.model_seconds
+        labels = without_small_regions(predict(image), min_area_px)
+        return labels, predict.model_seconds - before
+
+    return label
 
 
 def score_dots(

@@ -66,7 +66,7 @@ class ScoringSpec:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is subject.
+    """What is tested.
 
     Parameters
     ----------

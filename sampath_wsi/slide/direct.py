@@ -49,13 +49,13 @@ class DirectLevel:
         self._canvas = threading.local()
 
     def expect(self, left: int, top: int, size_px: tuple[int, int]) -> None:
-        """Announce a region that will be read, once."""
+        """Announce a region that will be read, once: its corner and (width, height) in pixels of the level."""
         rows, columns = self._touched(left, top, size_px)
         with self._lock:
             self._awaited[rows.start : rows.stop, columns.start : columns.stop] += 1
 
     def read(self, left: int, top: int, size_px: tuple[int, int]) -> Pixels:
-        """Read a region; it may reach beyond the level, where the background is.
+        """Read a region given in pixels of the level; it may reach beyond it, where the background is.
 
         Returns
         -------

@@ -30,7 +30,9 @@ class SlideInfo:
     """What is known of a slide before a pixel is read.
 
     ``bounds_level0_px`` is the non-empty region ``(x, y, width, height)``: the whole slide where the format names none.
-    ``downsamples`` are level-0 pixels a pixel, by level. ``fingerprint`` names the content (see :func:`fingerprint`).
+    ``level_sizes`` are (width, height) of every level in its own pixels, ``downsamples`` level-0 pixels a pixel, by
+    level. ``mpp`` is um a level-0 pixel, (x, y); ``background`` RGB. ``fingerprint`` names the content (see
+    :func:`fingerprint`).
     """
 
     path: Path
@@ -125,7 +127,7 @@ def open_slide(path: Path) -> openslide.OpenSlide:
         If it cannot be opened.
     """
     if not path.exists():
-        raise SlideError(f"{path}: there is no such slide", "Check the path in the sample sheet.")
+        raise SlideError(f"{path}: there is no such slide", "Check the path.")
     if path.is_dir():
         raise SlideError(
             f"{path}: this is a directory, not a slide", "Name the slide's file (for DICOM, one of its .dcm)."

@@ -67,7 +67,7 @@ class SlideReader:
         for box in boxes_level0_px:
             level, plan = self._plan(box, size_px)
             if level in self._direct and math.prod(plan.size_read_px) <= _MAX_READ_PX:
-                self._direct[level].expect(plan.left, plan.top, plan.size_read_px)
+                self._direct[level].expect(plan.left_read_px, plan.top_read_px, plan.size_read_px)
 
     def read(
         self,
@@ -170,27 +170,29 @@ class SlideReader:
         """What a plan wants of a level: ``(y, x, 4)``, RGB and a byte without meaning."""
         if level in self._direct:
             try:
-                return self._direct[level].read(plan.left, plan.top, plan.size_read_px)
+                return self._direct[level].read(plan.left_read_px, plan.top_read_px, plan.size_read_px)
             except UndecodableError:
                 pass
         downsample = self.info.downsamples[level]
-        corner_level0_px = round(plan.left * downsample), round(plan.top * downsample)
+        corner_level0_px = round(plan.left_read_px * downsample), round(plan.top_read_px * downsample)
         return _over_background(
             self._read_openslide(corner_level0_px, level, plan.size_read_px, what), self.info.background
         )
 
-    def _read_openslide(self, corner: tuple[int, int], level: int, size: tuple[int, int], what: str) -> Image.Image:
+    def _read_openslide(
+        self, corner_level0_px: tuple[int, int], level: int, size_read_px: tuple[int, int], what: str
+    ) -> Image.Image:
         try:
-            return self._handle().read_region(corner, level, size)
+            return self._handle().read_region(corner_level0_px, level, size_read_px)
         except (openslide.OpenSlideError, OSError):
             self._drop_handle()
         try:
-            return self._handle().read_region(corner, level, size)
+            return self._handle().read_region(corner_level0_px, level, size_read_px)
         except (openslide.OpenSlideError, OSError) as error:
             self._drop_handle()
             raise SlideError(
-                f"{self.info.path}: cannot read {what} (level {level}, level-0 pixel {corner}, "
-                f"{size[0]} x {size[1]} px): {error}",
+                f"{self.info.path}: cannot read {what} (level {level}, level-0 pixel {corner_level0_px}, "
+                f"{size_read_px[0]} x {size_read_px[1]} px): {error}",
                 "The file is damaged there: copy or export it again.",
             ) from error
 

@@ -17,19 +17,22 @@ _WHOLE_PX = 1e-3
 
 @dataclass(frozen=True)
 class Resampling:
-    """What to read of a level, and how to average or interpolate it."""
+    """What to read of a level, in its own pixels, and how to average or interpolate it."""
 
-    left: int
-    top: int
+    left_read_px: int
+    top_read_px: int
     size_read_px: tuple[int, int]
+    """(width, height) of what is read; corner and size may reach beyond the level."""
     box_in_read_px: tuple[float, float, float, float]
+    """Left, top, right and bottom of the wanted rectangle, seen from the corner of what is read."""
     factors: tuple[int, int]
-    """Whole pixels a pixel, (x, y), where the rectangle has no fractions; else (0, 0)."""
+    """Pixels of the level in one that comes out, (x, y), where both are whole and begin together; else (0, 0)."""
     size_px: tuple[int, int]
+    """(width, height) of what comes out."""
 
     @classmethod
     def plan(cls, exact: Box, size_px: tuple[int, int]) -> Resampling:
-        """Plan the reading of ``exact`` (in pixels of a level), to be resampled to ``size_px`` (width, height)."""
+        """Plan the reading of ``exact``, in the level's own pixels, to be resampled to ``size_px`` (width, height)."""
         scales = exact.width / size_px[0], exact.height / size_px[1]
         factors = round(scales[0]), round(scales[1])
         corner = round(exact.x), round(exact.y)

@@ -59,7 +59,7 @@ def begin_model(recipe: Recipe, classes: Sequence[str]) -> tuple[SamPath, tuple[
         _take_over(model, classes, bundle)
         encoders = bundle.card.encoders
     if recipe.pretrained is not None:
-        sam, pathology = _wanted_encoders(recipe, recipe.pretrained)
+        sam, pathology = wanted_encoders(recipe, recipe.pretrained)
         encoders = load_pretrained(model, sam=sam, pathology=pathology, trust=recipe.pretrained.trust)
     if recipe.freeze_encoders:
         if not encoders and recipe.start_from is None:
@@ -91,7 +91,7 @@ def _take_over(model: SamPath, classes: Sequence[str], bundle: Bundle) -> None:
             tensor.copy_(source[key])
 
 
-def _wanted_encoders(recipe: Recipe, spec: PretrainedSpec) -> tuple[str | None, str | None]:
+def wanted_encoders(recipe: Recipe, spec: PretrainedSpec) -> tuple[str | None, str | None]:
     """What to load for (SAM, pathology): `auto` resolved, and nothing for a pathology encoder that is not there."""
     public_sam, public_pathology = default_encoders(recipe.architecture)
     has_pathology = recipe.architecture.pathology is not None

@@ -14,8 +14,7 @@ import lightning.pytorch as lightning
 import torch
 from torch.utils.data import DataLoader
 
-from sampath_wsi.datasets.prepared import read_prepared
-from sampath_wsi.errors import DataError
+from sampath_wsi.datasets.prepared import PreparedData
 from sampath_wsi.machine.device import describe_machine
 from sampath_wsi.model.bundle import save_bundle
 from sampath_wsi.model.checkpoints import read_checkpoint
@@ -25,9 +24,10 @@ from sampath_wsi.train.callbacks import ProgressReport, ScoreTable, TensorBoardL
 from sampath_wsi.train.checkpoints import RunCheckpoints
 from sampath_wsi.train.loaders import default_workers, make_loaders
 from sampath_wsi.train.quiet import quiet_lightning
-from sampath_wsi.train.recipe import read_recipe
+from sampath_wsi.train.plan import read_training
+from sampath_wsi.train.recipe import Recipe
 from sampath_wsi.train.result import make_card
-from sampath_wsi.train.run_folder import claim_folder
+from sampath_wsi.train.run_folder import LAST_CHECKPOINT, claim_folder
 from sampath_wsi.train.task import SegmentationTask
 from sampath_wsi.train.trainer import RunOptions, held_devices, make_trainer, one_voice, this_rank
 
@@ -66,7 +66,7 @@ def train(
     options
         How it is computed.
     progress
-        Called after every batch with (done, total) of those that are left.
+        Told after every batch how many of those that were left at the beginning are done.
 
     Returns
     -------
@@ -83,12 +83,14 @@ def train(
         If the loss is not finite, or a model or checkpoint to start from cannot be used.
     """
     options, out = options or RunOptions(), Path(out_dir)
-    recipe, data = read_recipe(recipe_path, overrides), read_prepared(data_dir, splits)
-    if abs(data.info.mpp - recipe.mpp) > 1e-6 * recipe.mpp:
-        raise DataError(
-            f"{data.folder} has {data.info.mpp} um/px, the recipe {recipe.name} wants {recipe.mpp}",
-            "Prepare the data at the recipe's resolution.",
-        )
+    recipe, data = read_training(recipe_path, data_dir, splits, overrides)
+    return _run(recipe, data, out, options, resume, progress)
+
+
+def _run(
+    recipe: Recipe, data: PreparedData, out: Path, options: RunOptions, resume: bool, progress: Progress | None
+) -> Path:
+    """Train on data that fit the recipe; see :func:`train`."""
     if options.threads:
         torch.set_num_threads(options.threads)
     rank, world = this_rank(), options.devices
@@ -96,7 +98,7 @@ def train(
         workers = default_workers(kind, world) if options.workers is None else options.workers
         loaders = make_loaders(recipe, data, rank, world, workers)
         table = ScoreTable(out / "metrics.csv")
-        checkpoints = RunCheckpoints(out / "checkpoints", loaders.sampler, options.checkpoint_minutes)
+        checkpoints = RunCheckpoints((out / LAST_CHECKPOINT).parent, loaders.sampler, options.checkpoint_minutes)
         reports = [] if progress is None else [ProgressReport(progress)]
         callbacks = [TensorBoardLog(out / "tensorboard"), table, *reports, checkpoints]
         trainer = make_trainer(recipe, out, callbacks, kind, devices)

@@ -13,6 +13,7 @@ from sampath_wsi.files import write_json
 from sampath_wsi.train.recipe import Recipe
 
 RUN_NAME = "run.json"
+LAST_CHECKPOINT = "checkpoints/last.ckpt"
 
 
 def claim_folder(

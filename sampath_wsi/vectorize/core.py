@@ -26,7 +26,7 @@ _CHUNKS_WORTH_A_PROCESS = 8
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is too small or too fine to draw, in map pixels; see :func:`sampath_wsi.vectorize.stage.vectorize`."""
+    """What is too small or too fine to draw, in map pixels: of ``VectorizeOptions``."""
 
     tolerance_map_px: float
     min_area_map_px: float

@@ -22,10 +22,10 @@ from sampath_wsi.probability import entropy_term_bit
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.qupath import ObjectWriter, encode_object
 from sampath_wsi.qupath.geometry import DECIMALS
-from sampath_wsi.stores.store import open_store
-from sampath_wsi.vectorize.chunks import Chunking, ClassMap, StoreMap, Window
+from sampath_wsi.vectorize.chunks import Chunking, ClassMap, Window
 from sampath_wsi.vectorize.drawing import Drawing
-from sampath_wsi.vectorize.stage import Frame, make_drawing
+from sampath_wsi.vectorize.options import Frame, VectorizeOptions
+from sampath_wsi.vectorize.source import open_source
 
 _NAMESPACE = UUID("3f1f2a4e-9c44-4a3c-8a55-6d0e7a3c5b10")
 _WINDOW_MAP_PX = 1024
@@ -96,7 +96,7 @@ def write_tile_objects(
     out
         The file to write: ``.geojson.gz``, ``.geojson`` or ``.json``; put in place when whole.
     frame
-        As for :func:`sampath_wsi.vectorize.stage.vectorize`.
+        As for :class:`sampath_wsi.vectorize.options.VectorizeOptions`.
 
     Raises
     ------
@@ -105,18 +105,17 @@ def write_tile_objects(
     StoreError
         If there is no finished segmentation store, or it is damaged, or another process is writing ``out``.
     """
-    _, provenance = open_store(Path(segmentation_path), "segmentation")
-    class_map = StoreMap(Path(segmentation_path))
-    drawing = make_drawing(provenance, class_map, frame=frame)
-    columns, rows = cell_edges(provenance.grid)
+    source = open_source(Path(segmentation_path), VectorizeOptions(frame=frame))
+    grid, drawing = source.provenance.grid, source.drawing
+    columns, rows = cell_edges(grid)
     writer = ObjectWriter(Path(out))
     with writer:
-        sums = sum_tiles(class_map, len(drawing.classes), columns, rows, progress)
+        sums = sum_tiles(source.class_map, len(drawing.classes), columns, rows, progress)
         tiles = {c.name: 0 for c in drawing.classes if not c.ignored}
-        for name, feature in _features(provenance.grid, drawing, columns, rows, sums):
+        for name, feature in _features(grid, drawing, columns, rows, sums):
             writer.write(feature)
             tiles[name] += 1
-    return TileObjectsResult(Path(out), tiles, len(provenance.grid.tiles) - writer.count, frame)
+    return TileObjectsResult(Path(out), tiles, len(grid.tiles) - writer.count, frame)
 
 
 def cell_edges(grid: TileGrid) -> tuple[Ints, Ints]:

@@ -20,7 +20,8 @@ from .workflow import checkout, read_table, snakemake, snapshot
 SLIDES = ("a", "b", "c")
 STAGES = ("tile", "infer", "stitch", "vectorize", "report")
 # Shorter waits than a real cluster's are the only difference from what docs/clusters.md says.
-COMMAND = "snakemake --profile workflow/profiles/slurm --slurm-init-seconds-before-status-checks 2 --latency-wait 5"
+WAITS = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
+STORE = "probabilities.zarr"
 
 
 @pytest.fixture
@@ -39,16 +40,14 @@ def working_folder(path: Path) -> Path:
     return folder
 
 
-def start(folder: Path, cluster: SlurmCluster, *options: str) -> subprocess.Popen[str]:
-    """The run in the cluster, with a folder of its own for temporary files; its output goes to run.log."""
+def start(folder: Path, cluster: SlurmCluster, *command: str) -> subprocess.Popen[str]:
+    """A run in the cluster, with a folder of its own for temporary files; its output goes to run.log."""
     scripts, temporary = Path(sys.executable).parent, folder / "tmp"
-    temporary.mkdir()
+    temporary.mkdir(parents=True)
     path = f"{scripts}{os.pathsep}{cluster.environment['PATH']}"
     environment = {**cluster.environment, "PATH": path, "TMPDIR": str(temporary)}
     with open(folder / "run.log", "w") as log:
-        return subprocess.Popen(
-            [*COMMAND.split(), *options], cwd=folder, env=environment, stdout=log, stderr=log, text=True
-        )
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, text=True)
 
 
 def cancel_once_it_computes(folder: Path, cluster: SlurmCluster, run: subprocess.Popen[str]) -> Job:
@@ -88,9 +87,9 @@ def processes_of(folder: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_a_run_on_slurm_gives_what_a_local_run_gives(tmp_path: Path, tiny_model: Path, slurm: SlurmCluster) -> None:
-    options = ("--config", "slides=data/*.tif", f"model={tiny_model}")
+    options = ("--config", "slides=data/*.tif", f"model={tiny_model}", "infer={batch: 4}")
     folder = working_folder(tmp_path / "cluster")
-    run = start(folder, slurm, *options)
+    run = start(folder, slurm, "snakemake", "--profile", "workflow/profiles/slurm", *WAITS, *options)
     try:
         cancelled = cancel_once_it_computes(folder, slurm, run)
         assert run.wait(500) == 0, (folder / "run.log").read_text()
@@ -122,8 +121,36 @@ def test_a_run_on_slurm_gives_what_a_local_run_gives(tmp_path: Path, tiny_model:
     assert list((folder / ".snakemake").glob("tmp.*")) == []
     assert list((folder / "results").rglob("tiles.zarr")) == []
 
+    shared = shared_inference(tmp_path / "elsewhere", folder / "data" / "a.tif", tiny_model, slurm)
+
     local = working_folder(tmp_path / "local")
     assert (done := snakemake(local, *options, cores=4)).returncode == 0, done.stderr
     expected, found = results(local), results(folder)
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
+
+    # Two jobs that shared a slide made what one job makes.
+    expected, found = (snapshot(path / "slides" / "a" / STORE) for path in (local / "results", shared))
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == ["run/zarr.json"]
+
+
+def shared_inference(folder: Path, slide: Path, model: Path, cluster: SlurmCluster) -> Path:
+    """Inference of a slide by two jobs, from outside of any checkout, with the profile by its name; the results."""
+    before = cluster.jobs()
+    command = ("sampath-wsi", "run", "--profile", "slurm", "--slides", str(slide), "--model", str(model), "--out", "r")
+    settings = ("--config", "infer.shards=2", "--config", "infer.batch=4")
+    run = start(folder, cluster, *command, *settings, "--", *WAITS, f"slides/a/{STORE}/zarr.json")
+    try:
+        assert run.wait(300) == 0, (folder / "run.log").read_text()
+    finally:
+        run.terminate()
+        run.wait(60)
+    jobs = [job for job in cluster.jobs() if job not in before]
+    # Each shard has a GPU and the memory of inference; what joins them asks for no more than other jobs do.
+    asked = sorted((job.rule, job.gpus, job.memory_mb, job.minutes) for job in jobs)
+    shard = ("infer_shard", 1, 12000, 60)
+    assert asked == [("infer_join", 0, 4000, 30), shard, shard, ("tile", 0, 4000, 30)]
+    assert {job.state for job in jobs} == {"COMPLETED"}
+    assert processes_of(folder) == []
+    return folder / "r"

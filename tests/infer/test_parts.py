@@ -82,7 +82,23 @@ def test_joined_parts_are_what_one_job_makes(tiles: Path, whole: dict[str, bytes
     assert facts["tiles"] == facts["computed"] == in_all == sum(each.tiles for each in done)
     assert max(each.tiles for each in done) <= -(-in_all // BATCH // of) * BATCH + BATCH
     assert join(out, of)["tiles"] == in_all
-    assert run(tiles, out, Part(1, of)).reused
+    assert sorted(tmp_path.iterdir()) == [out]
+
+
+def test_a_slide_that_is_finished_is_shared_without_computing_it_again(
+    tiles: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "p.zarr"
+    run(tiles, out)
+    assert run(tiles, out, Part(1, 3)).computed == 0
+    assert join(out, 1)["computed"]  # nothing is missing: the store is what it was
+    assert contents(out) == whole
+    for part in cut(2):
+        assert run(tiles, out, part).computed == 0
+    # So does Snakemake with the output of a job that it is about to run again.
+    (out / "zarr.json").unlink()
+    assert join(out, 2)["computed"] == 0
+    assert contents(out) == whole
     assert sorted(tmp_path.iterdir()) == [out]
 
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from sampath_wsi.cli import app
 from sampath_wsi.cli.outcomes import print_outcomes
 from sampath_wsi.files import write_json
-from sampath_wsi.report.cohort import CohortRow, SlideOutcome, Summary
+from sampath_wsi.inputs.sheet import SheetRow
+from sampath_wsi.report.cohort import CohortRow, SlideOutcome, Summary, cohort_rows, read_cohort
 
 
 def outcome(number: int, folder: Path, reason: str = "") -> SlideOutcome:
@@ -59,3 +60,36 @@ def test_the_exit_code_of_cohort_says_whether_slides_failed(tmp_path: Path, stat
     assert done.exit_code == code
     assert "0 of 1 slides are done." in done.output
     assert "a\tfailed" in (tmp_path / "cohort.tsv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("step", "unwanted", "wanted"),
+    [
+        ("images", {}, {"images": {"entropy": True}}),
+        ("tile-objects", {"vectorize": {"tiles": False}}, {"vectorize": {"tiles": True}}),
+        ("infer-2-of-4", {"infer": {"shards": 3}}, {"infer": {"shards": 4}}),
+    ],
+)
+def test_a_step_that_nobody_asks_for_any_more_fails_no_slide(
+    tmp_path: Path, step: str, unwanted: dict[str, object], wanted: dict[str, object]
+) -> None:
+    write_json(tmp_path / "slides" / "a" / "run" / f"{step}.json", {"status": "failed", "error": "no."})
+    slides = [SheetRow("a", "a.tif")]
+    for config, state in ((unwanted, "unfinished"), (wanted, "failed"), (None, "failed")):
+        (found,) = read_cohort(cohort_rows(slides, tmp_path, config))
+        assert found.state == state, config
+
+
+def test_scores_count_while_the_sheet_names_the_truth(tmp_path: Path) -> None:
+    folder = tmp_path / "slides" / "s1"
+    summary = outcome(1, tmp_path).summary
+    assert summary is not None
+    write_json(folder / "summary.json", summary.model_dump(mode="json"))
+    write_json(folder / "evaluation.json", {"classes": {"A": {"dice": 0.5}}, "macro": {"dice": 0.5}})
+    (scored,) = read_cohort(cohort_rows([SheetRow("s1", "a.tif", truth="a.truth.tif")], tmp_path))
+    assert scored.dice == {"A": 0.5, "macro average": 0.5}
+    write_json(folder / "run" / "evaluate.json", {"status": "failed", "error": "no such file."})
+    (failed,) = read_cohort(cohort_rows([SheetRow("s1", "a.tif", truth="a.truth.tif")], tmp_path))
+    assert (failed.state, failed.reason) == ("failed", "evaluate: no such file.")
+    (without,) = read_cohort(cohort_rows([SheetRow("s1", "a.tif")], tmp_path))
+    assert (without.state, without.dice) == ("done", {})

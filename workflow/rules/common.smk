@@ -26,7 +26,7 @@ STAGE_VERSIONS = {
     "stitch": 2,
     "vectorize": 2,
     "tile-objects": 1,
-    "report": 2,
+    "report": 3,
     "images": 1,
     "evaluate": 1,
     "demo-data": 1,

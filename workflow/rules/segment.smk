@@ -1,5 +1,7 @@
 # The four stages. They meet only in stores; every rule is one call of the command line.
 
+from sampath_wsi.stores.store import aside_of
+
 SHARDS = CONFIG["infer"]["shards"]
 INFER_OPTIONS = arguments({"model": MODEL_DIR, **CONFIG["infer"], "shards": None})
 # No parameter of its rule, because it changes no result, but a resource, which a module's rules know too.
@@ -168,3 +170,12 @@ rule vectorize:
     shell:
         "sampath-wsi vectorize {params.store:q} --out {output:q} {params.options}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
+
+
+def unfinished_stores():
+    """Stores that are kept, and were cut off or set aside (`sampath-wsi check --repair`): nothing that is finished asks
+    for them any more.
+    """
+    names = ("probabilities.zarr", "segmentation.ome.zarr")
+    stores = [RESULTS / "slides" / slide / name for slide in SLIDES for name in names]
+    return [store / "zarr.json" for store in stores if aside_of(store).exists()]

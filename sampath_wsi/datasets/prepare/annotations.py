@@ -146,20 +146,19 @@ def _write(
 ) -> None:
     if not tiles:
         tally.leave_out(slide.row.slide)
-    reader = SlideReader(slide.info)
-    for tile in tiles:
-        labels = painter.paint(tile.box_level0_px, tile.size_px)
-        if not labels.any():
-            continue
-        tally.count(labels, slide.group, slide.split)
-        writer.add(
-            tile.name,
-            reader.read(tile.box_level0_px, tile.size_px, what=f"tile {tile.name}"),
-            labels,
-            slide.group,
-            slide.split,
-            field=tile.field,
-            x_px=tile.x_px,
-            y_px=tile.y_px,
-        )
-    reader.close()
+    with SlideReader(slide.info) as reader:
+        for tile in tiles:
+            labels = painter.paint(tile.box_level0_px, tile.size_px)
+            if not labels.any():
+                continue
+            tally.count(labels, slide.group, slide.split)
+            writer.add(
+                tile.name,
+                reader.read(tile.box_level0_px, tile.size_px, what=f"tile {tile.name}"),
+                labels,
+                slide.group,
+                slide.split,
+                field=tile.field,
+                x_px=tile.x_px,
+                y_px=tile.y_px,
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sampath_wsi.datasets.pictures import check_present, pictures_in
+from sampath_wsi.datasets.pictures import check_folder, check_present, pictures_in
 from sampath_wsi.datasets.prepare.coding import Coding, load_coding
 from sampath_wsi.datasets.prepare.masks import MaskedImage, write_masked_images
 from sampath_wsi.datasets.prepare.tally import Summary
@@ -40,6 +40,8 @@ def prepare_bcss(
     ----------
     source
         Folder with ``images/`` (or ``rgbs_colorNormalized/``) and ``masks/``, files named alike in both.
+    coding
+        What the masks' codes mean, and which sites are for testing; by default the one that ships.
     tile_px
         Side of the tiles; 0 keeps regions whole; by default the coding's 1024.
     mpp
@@ -51,8 +53,7 @@ def prepare_bcss(
         Naming what is missing or does not fit.
     """
     source, coding = Path(source), coding or load_coding("bcss")
-    if not source.is_dir():
-        raise DataError(f"{source}: there is no such folder", HOW)
+    check_folder(source, HOW)
     folder = next((source / name for name in _IMAGE_FOLDERS if (source / name).is_dir()), source / "images")
     images, masks = pictures_in(folder, HOW), pictures_in(source / "masks", HOW)
     check_present([masks.get(name, source / "masks" / path.name) for name, path in images.items()], HOW)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sampath_wsi.datasets.pictures import check_present, pictures_in
+from sampath_wsi.datasets.pictures import check_folder, check_present, pictures_in
 from sampath_wsi.datasets.prepare.coding import Coding, load_coding
 from sampath_wsi.datasets.prepare.masks import MaskedImage, write_masked_images
 from sampath_wsi.datasets.prepare.tally import Summary
@@ -34,14 +34,22 @@ def prepare_crag(
     The archive does not say which images are of one patient: each image is a group of its own. ``valid/`` (``test/`` in
     later versions) is the split ``test``.
 
+    Parameters
+    ----------
+    source
+        The archive's folder.
+    coding
+        What the masks' codes mean; by default the one that ships.
+    tile_px, mpp
+        See :func:`sampath_wsi.datasets.prepare.masks.write_masked_images`.
+
     Raises
     ------
     DataError
         Naming what is missing or does not fit.
     """
     source, coding = Path(source), coding or load_coding("crag")
-    if not source.is_dir():
-        raise DataError(f"{source}: there is no such folder", HOW)
+    check_folder(source, HOW)
     folders = [name for name in _SPLITS if (source / name).is_dir()]
     if "train" not in folders or len(folders) < 2:
         raise DataError(f"{source}: it has not both train/ and valid/", HOW)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from sampath_wsi.datasets.pictures import check_present
+from sampath_wsi.datasets.pictures import check_folder, check_present
 from sampath_wsi.datasets.prepare.coding import Coding, load_coding
 from sampath_wsi.datasets.prepare.masks import MaskedImage, write_masked_images
 from sampath_wsi.datasets.prepare.tally import Summary
@@ -36,6 +36,10 @@ def prepare_glas(
     source
         The archive's folder, or one with ``samples.csv`` (columns ``name``, ``split``, ``patient``), ``images/`` and
         ``masks/``.
+    coding
+        What the masks' codes mean; by default the one that ships.
+    tile_px, mpp
+        See :func:`sampath_wsi.datasets.prepare.masks.write_masked_images`.
 
     Raises
     ------
@@ -43,8 +47,7 @@ def prepare_glas(
         Naming what is missing or does not fit.
     """
     source, coding = Path(source), coding or load_coding("glas")
-    if not source.is_dir():
-        raise DataError(f"{source}: there is no such folder", HOW)
+    check_folder(source, HOW)
     pairs = _folder(source) if (source / "samples.csv").is_file() else _archive(source)
     check_present([path for pair in pairs for path in (pair.image, pair.mask)], HOW)
     return write_masked_images(pairs, out, coding, tile_px=tile_px, mpp=mpp, progress=progress)
