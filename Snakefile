@@ -27,13 +27,13 @@ rule all:
     input:
         RESULTS / "cohort.html",
         RESULTS / "cohort.tsv",
-        expand(SLIDE_DIR / "segmentation.geojson.gz", slide=SLIDES),
-        expand(SLIDE_DIR / "{file}", slide=SLIDES, file=IMAGES + TILE_OBJECTS),
-        unfinished_stores(),
+        expand(SLIDE_DIR / "{file}", slide=SLIDES, file=FILES + IMAGES + TILE_OBJECTS),
+        kept_stores(),
 
 
 onstart:
     schedule_when_jobs_end()
+    keep_finished_inference()
 
 
 # A slide that fails does not stop the others (keep-going), but then page and table are not made as an ordinary job: they

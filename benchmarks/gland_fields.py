@@ -1,8 +1,8 @@
-"""Slides of joined GlaS images: some images of GlaS are the quadrants of one field, and join pixel on pixel.
+r"""Slides of joined GlaS images: some images of GlaS are the quadrants of one field, and join pixel on pixel.
 
     python benchmarks/gland_fields.py path/to/glas fields --split testA
     snakemake --cores 2 --config slides=fields/slides.tsv model=glas-tiny output=fields/results \
-        stitch='{mask_to_tissue: false}' vectorize='{min_area: 600, min_hole: 600}'
+        tile='{min_tissue_hole: 50000}' vectorize='{min_area: 600, min_hole: 600}'
     python benchmarks/gland_fields.py path/to/glas fields --scores
 
 The first line writes slides, true class maps and a sample sheet, from a folder with samples.csv (name, split, field,
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,17 +64,23 @@ def print_scores(out: Path) -> None:
     for path in sorted((out / "results" / "slides").glob("*/evaluation.json")):
         found.append(json.loads(path.read_text())["classes"]["Gland"]["dice"])
         print(f"{path.parent.name}  {found[-1]:.4f}")
+    if not found:
+        sys.exit(f"{out}: no field is scored yet; run the workflow on its slides.tsv first (--help)")
     print(f"mean of {len(found)} fields  {np.mean(found):.4f}")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("glas", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--split", default="testA")
-    parser.add_argument("--scores", action="store_true")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("glas", type=Path, help="folder of GlaS")
+    parser.add_argument("out", type=Path, help="folder of the slides, their sheet and the workflow's results")
+    parser.add_argument("--split", default="testA", help="whose images are joined")
+    parser.add_argument("--scores", action="store_true", help="print what the workflow scored")
     arguments = parser.parse_args()
     if arguments.scores:
         print_scores(arguments.out)
     else:
         print(write_slides(arguments.glas, arguments.out.resolve(), arguments.split))
+
+
+if __name__ == "__main__":
+    main()

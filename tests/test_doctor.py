@@ -53,7 +53,7 @@ def test_the_command_tells_and_fails_if_something_does(
     code, out, _ = run(capsys, "doctor", "--results", tmp_path)
     assert code == 2
     assert f"fail  results          {tmp_path}: " in out
-    assert "-> Free some, or write to another disk." in out
+    assert "-> Free some space, or write to another disk." in out
     assert "3 failed" in out
 
 

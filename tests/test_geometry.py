@@ -83,9 +83,13 @@ def test_json_round_trip(grid: TileGrid) -> None:
 @given(st.data())
 def test_tiles_touching_equals_a_plain_search(data: st.DataObject) -> None:
     grid = make_grid((3000, 2000), (0.3, 0.25), 0.5, 64, data.draw(st.sampled_from([0, 8, 16, 32])), 4)
-    grid = grid.keep(data.draw(st.sets(st.sampled_from(grid.tiles), min_size=1)))
-    x0, y0 = data.draw(st.integers(0, 500)), data.draw(st.integers(0, 500))
-    x1, y1 = x0 + data.draw(st.integers(1, 200)), y0 + data.draw(st.integers(1, 200))
+    grid = grid.keep(set(grid.tiles) - data.draw(st.sets(st.sampled_from(grid.tiles), max_size=20)))
+    # Corners on the tiles' lattice are where one more row or column would slip in.
+    place = st.one_of(st.integers(0, 500), st.integers(0, 20).map(lambda k: k * grid.step_map_px))
+    x0, y0 = data.draw(place), data.draw(place)
+    x1, y1 = x0 + 1 + data.draw(place), y0 + 1 + data.draw(place)
+    if data.draw(st.booleans()):
+        x1, y1 = -(-x1 // grid.step_map_px) * grid.step_map_px, -(-y1 // grid.step_map_px) * grid.step_map_px
 
     def touches(tile: int) -> bool:
         x, y = grid.tile_corner_map_px(tile)
@@ -104,6 +108,19 @@ def test_many_tiles_are_stored_as_runs() -> None:
 def test_sizes_that_do_not_fit_are_refused(overlap: int, stride: int) -> None:
     with pytest.raises(ConfigError, match="overlap"):
         make_grid(tile=64, overlap=overlap, stride=stride)
+
+
+def test_rounding_noise_makes_no_further_tile_or_map_pixel() -> None:
+    """3072 px of 0.1 um are one tile of 1024 px of 0.3 um, and 12 px one map pixel; as floats a little more."""
+    assert 3072 * 0.1 / 0.3 > 1024
+    assert make_grid((3072, 3072), (0.1, 0.1), 0.3, 1024, 128).tiles == (0,)
+    assert make_grid((12, 12), (0.1, 0.1), 0.3).map_size_map_px == (1, 1)
+
+
+def test_more_tiles_than_any_slide_has_are_refused() -> None:
+    assert len(make_grid((2048 * 64, 2048 * 64), (0.5, 0.5), overlap=0).tiles) == 2048**2
+    with pytest.raises(ConfigError, match=r"would be cut into 2049 x 2048 tiles\. Check its resolution"):
+        make_grid((2049 * 64, 2048 * 64), (0.5, 0.5), overlap=0)
 
 
 def test_a_slide_smaller_than_a_tile_has_one_tile() -> None:

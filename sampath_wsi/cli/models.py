@@ -44,7 +44,7 @@ def list_models(as_json: Json = False) -> None:
         print(json.dumps(found, indent=2))
         return
     for name, entry in found.items():
-        print(f"{name:32} {entry['path'] or 'not here: ' + str(entry['problem'])}")
+        print(f"{name:26} {entry['path'] or f'not here; `sampath-wsi model show {name}` says how to get it'}")
 
 
 @group.command()

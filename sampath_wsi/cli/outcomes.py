@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 _MOST_REASONS = 20
 
 
+def shown_from(path: Path, start: Path) -> Path:
+    """A path as somebody in the folder ``start`` would write it, if it is below."""
+    return path.relative_to(start) if path.is_relative_to(start) else path
+
+
 def print_outcomes(
     outcomes: Sequence[SlideOutcome], results: Path, *, table: Path, page: Path | None, took: str = ""
 ) -> None:

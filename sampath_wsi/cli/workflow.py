@@ -13,7 +13,7 @@ import typer
 
 from sampath_wsi.cli.help import Command
 from sampath_wsi.cli.options import complete_model
-from sampath_wsi.cli.outcomes import print_outcomes
+from sampath_wsi.cli.outcomes import print_outcomes, shown_from
 from sampath_wsi.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def profile(
 
 
 def _run(plan: RunPlan, options: dict[str, Any]) -> None:
+    from sampath_wsi.cli.workflow_display import RUN_FROM
     from sampath_wsi.progress import duration
     from sampath_wsi.runs.plan import snakemake_command, snakemake_environment
     from sampath_wsi.runs.process import held_folder, run_snakemake
@@ -126,7 +127,8 @@ def _run(plan: RunPlan, options: dict[str, Any]) -> None:
         command = snakemake_command(plan.out, plan.write(plan.out), **options)
         print(f"{_of(plan)} -> {_short(plan.out)}", flush=True)
         silent = not options["further"]
-        code = run_snakemake(command, snakemake_environment(os.environ), lock=lock, silent=silent)
+        environment = {**snakemake_environment(os.environ), RUN_FROM: str(Path.cwd())}
+        code = run_snakemake(command, environment, lock=lock, silent=silent)
     outcomes = _outcomes(plan)
     shown, took = _short(plan.out), f", after {duration(time.monotonic() - begun)}"
     print_outcomes(outcomes, shown, table=shown / "cohort.tsv", page=shown / "cohort.html", took=took)
@@ -180,5 +182,4 @@ def _outcomes(plan: RunPlan) -> list[SlideOutcome]:
 
 
 def _short(path: Path) -> Path:
-    """A path from where the user stands, if it is below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return shown_from(path, Path.cwd())

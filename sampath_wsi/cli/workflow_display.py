@@ -1,7 +1,8 @@
 """How a run of the workflow goes, a line a step, in place of Snakemake's own messages (they are in its log file).
 
 Snakemake loads this as a plugin (``_workflow/plugins``) and hands over each of its messages; it works in the output
-folder then. In a dry run the jobs that it would do are written to the file that ``SAMPATH_WSI_PLANNED_JOBS`` names.
+folder then, while the user stands in the one that ``SAMPATH_WSI_RUN_FROM`` names. In a dry run the jobs that it would
+do are written to the file that ``SAMPATH_WSI_PLANNED_JOBS`` names.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
+from sampath_wsi.cli.outcomes import shown_from
 from sampath_wsi.cli.progress import Display, display
 from sampath_wsi.errors import one_line
 from sampath_wsi.progress import Pass, duration
@@ -25,10 +28,15 @@ from sampath_wsi.progress import Pass, duration
 _OWN = "sampath-wsi: "
 # So many jobs that run are named beside the progress.
 _NAMED = 2
+# From so many steps on, their number says something of the time that is left.
+_ENOUGH_STEPS = 20
 PLANNED_JOBS = "SAMPATH_WSI_PLANNED_JOBS"
+RUN_FROM = "SAMPATH_WSI_RUN_FROM"
 log = logging.getLogger("sampath_wsi")
 # What Snakemake says of failures of jobs, which are told when they happen, with the reason.
 _TOLD = ("At least one job did not complete successfully", "Exiting because a job execution failed")
+# An error of this program that a file of rules passes on: what stands around it says only which line did.
+_RAISED_BY_RULES = re.compile(r'WorkflowError in file ".*", line \d+: (.+?) File ".*", line \d+, in <module>')
 _OF_JOBS = ("RuleException", "CalledProcessError", "SpawnedJobError")
 
 
@@ -107,7 +115,7 @@ class LogHandler(LogHandlerBase):
     def _job_error(self, said: dict[str, Any]) -> None:
         job = self.jobs.pop(said["jobid"], None)
         if job is not None:
-            log.error("%s FAILED: %s (%s)", job, _reason(job), job.log)
+            log.error("%s FAILED: %s (%s)", job, _reason(job), _seen_by_user(job.log))
         self._tell_what_runs()
 
     def _progress(self, said: dict[str, Any]) -> None:
@@ -117,6 +125,8 @@ class LogHandler(LogHandlerBase):
         if self.shown is None or self.progress is None:
             self.shown, self.progress = display("run"), Pass(done, total, "steps")
         self.progress.done, self.progress.total = done, total
+        if done >= _ENOUGH_STEPS:
+            self.progress.advance(done, self.progress.what)
         self.shown.show(self.progress)
 
     def _error(self, said: dict[str, Any]) -> None:
@@ -131,7 +141,9 @@ class LogHandler(LogHandlerBase):
 
     def _tell(self, level: int, text: str) -> None:
         if text and not any(told in text for told in _TOLD):
-            log.log(level, "%s", one_line(text))
+            said = one_line(text)
+            own = _RAISED_BY_RULES.fullmatch(said)
+            log.log(level, "%s", own[1] if own else said)
 
 
 class _StandardError:
@@ -142,6 +154,12 @@ class _StandardError:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+def _seen_by_user(path: str) -> str:
+    """A path of the output folder from where the user stands."""
+    start = os.environ.get(RUN_FROM)
+    return path if start is None else str(shown_from(Path.cwd() / path, Path(start)))
 
 
 def _reason(job: Job) -> str:

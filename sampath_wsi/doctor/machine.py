@@ -35,7 +35,9 @@ def slurm() -> Iterator[Result]:
         yield warn(f"sbatch is here, but sinfo does not answer ({error})", "Ask who runs the cluster.")
         return
     if run.returncode:
-        yield warn(f"sinfo: {run.stderr or run.stdout}", "Ask who runs the cluster; slurmctld may be down.")
+        # The last of its complaints says what it comes to.
+        said = (run.stderr or run.stdout).strip().splitlines() or ["no answer"]
+        yield warn(f"sinfo: {said[-1].removeprefix('sinfo: ')}", "Ask who runs the cluster; slurmctld may be down.")
         return
     partitions = ", ".join(
         dict.fromkeys(line.split()[0].rstrip("*") for line in run.stdout.splitlines() if line.split())
@@ -80,7 +82,7 @@ def cache() -> Iterator[Result]:
     return disk(cache_dir(), f"Set {CACHE_VARIABLE} to another folder.")
 
 
-def disk(folder: Path, otherwise: str = "Free some, or write to another disk.") -> Iterator[Result]:
+def disk(folder: Path, otherwise: str = "Free some space, or write to another disk.") -> Iterator[Result]:
     """Whether a folder, or the one that it would be made in, can be written, has space, and knows locks."""
     place = folder.absolute()
     while not place.exists():
@@ -88,7 +90,7 @@ def disk(folder: Path, otherwise: str = "Free some, or write to another disk.") 
     try:
         locks = _locks_work(place)
     except OSError as error:
-        yield fail(f"{place}: cannot be written ({error.strerror})", f"Change the permissions. {otherwise}")
+        yield fail(f"{place}: cannot be written ({error.strerror})", f"Change the permissions, or else: {otherwise}")
         return
     free, inodes = shutil.disk_usage(place).free, os.statvfs(place)
     text = f"{place}: {free / _GB:.1f} GB free"

@@ -9,7 +9,7 @@ from typing import Any
 import zarr
 
 from sampath_wsi.errors import StoreError
-from sampath_wsi.infer.parts import Part, adopt_parts, open_part, parts_folder, remove_parts
+from sampath_wsi.infer.parts import Part, adopt_parts, open_growing, parts_folder, remove_parts
 from sampath_wsi.infer.probabilities import RUN, batch_starts, begin_arrays, record_run
 from sampath_wsi.stores.store import GrowingStore, Provenance, growing_provenance, is_finished, open_store
 
@@ -33,14 +33,28 @@ def join(out: Path, of: int) -> dict[str, float]:
     StoreError
         If a part is missing, is not whole, was computed otherwise than the rest, or is being written.
     """
+    try:
+        return _join(out, of)
+    except StoreError:
+        # By these the workflow holds parts for computed, and would not start their jobs again.
+        for marker in parts_folder(out).glob("*.done"):
+            marker.unlink()
+        raise
+
+
+def _join(out: Path, of: int) -> dict[str, float]:
     parts = [Part(number, of) for number in range(1, of + 1)]
     begun = {part: growing_provenance(part.path(out)) for part in parts}
-    if all(each is None or is_finished(out, each) for each in begun.values()):
+    whole = None if (out / "zarr.json").exists() else growing_provenance(out)
+    if whole is None and all(each is None or is_finished(out, each) for each in begun.values()):
         group, _ = open_store(out, "probabilities")
         remove_parts(out)
         return _facts(group)
-    provenance = _common(out, begun)
-    groups = [open_part(out, part) for part in parts]
+    if whole and not any(begun.values()):  # joined before, and set aside since
+        provenance, groups = whole, [open_growing(out)]
+    else:
+        provenance = _common(out, begun)
+        groups = [open_growing(part.path(out)) for part in parts]
     facts = _together([_facts(group) for group in groups], len(provenance.grid.tiles))
     with GrowingStore.begin(out, provenance) as store:
         begin_arrays(store, groups[0])

@@ -122,19 +122,15 @@ def remove_parts(out: Path) -> None:
         shutil.rmtree(parts_folder(out))
 
 
-def open_part(out: Path, part: Part) -> zarr.Group:
-    """The store of a part as it is, read-only."""
-    return _open_growing(part.path(out))
+def open_growing(path: Path) -> zarr.Group:
+    """A store that is not finished, of a part or of the whole slide, as it is; read-only."""
+    return zarr.open_group(aside_of(path), mode="r")
 
 
 def _parts(out: Path) -> list[Part]:
     """All parts of any cut that are there."""
     found = (re.fullmatch(r"\.(\d+)-of-(\d+)\.zarr\.partial", path.name) for path in parts_folder(out).glob(".*"))
     return sorted(Part(int(name[1]), int(name[2])) for name in found if name)
-
-
-def _open_growing(path: Path) -> zarr.Group:
-    return zarr.open_group(aside_of(path), mode="r")
 
 
 def _file(array: zarr.Array[Any], start: int) -> Path:
@@ -147,7 +143,7 @@ def _batches(path: Path) -> set[int]:
     """The batches that a growing store holds: it may name more, whose files were moved to the whole store."""
     if not (named := growing_units(path)):
         return set()
-    probability = read_array(_open_growing(path), PROBABILITY)
+    probability = read_array(open_growing(path), PROBABILITY)
     return {start for start in named if _file(probability, start).exists()}
 
 
@@ -156,7 +152,7 @@ def _adopt(store: GrowingStore, path: Path) -> None:
     if not (named := growing_units(path) - store.done):
         return
     # The probabilities first: a part without them does not hold the batch, and a whole store with them gets the rest.
-    arrays = [(read_array(_open_growing(path), name), read_array(store.group, name)) for name in (PROBABILITY, IOU)]
+    arrays = [(read_array(open_growing(path), name), read_array(store.group, name)) for name in (PROBABILITY, IOU)]
     for start in sorted(named):
         files = [(_file(part, start), _file(whole, start)) for part, whole in arrays]
         for source, target in files:

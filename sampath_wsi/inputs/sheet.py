@@ -11,6 +11,7 @@ import glob
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from os.path import commonprefix
 from pathlib import Path
 
 from sampath_wsi.errors import ConfigError
@@ -119,6 +120,7 @@ def _read_table(path: Path) -> list[SheetRow]:
                 f"{path}: the header lacks the column '{required}' (it has: {', '.join(header) or 'nothing'})",
                 "Separate columns by tabs (.csv: commas), and name at least 'slide' and 'path'.",
             )
+    _check_spelling(path, header)
     rows = [_row(path, number, entry) for number, entry in enumerate(_entries(path, reader), start=1)]
     if not rows:
         raise ConfigError(f"{path}: the sample sheet names no slide", "Add one line a slide.")
@@ -135,6 +137,26 @@ def _header(path: Path, reader: csv.DictReader[str]) -> list[str]:
         raise ConfigError(f"{path}: the header names the column '{twice[0]}' twice", "Rename one of them.")
     reader.fieldnames = header
     return header
+
+
+def _check_spelling(path: Path, header: Sequence[str]) -> None:
+    """Refuse columns that are ours but for a slip: they would be passed on, and what they say would not be used."""
+    for name in header:
+        for known in COLUMNS:
+            if name not in COLUMNS and known not in header and _is_nearly(name, known):
+                raise ConfigError(
+                    f"{path}: there is no column '{name}'; is '{known}' meant?",
+                    "Rename it. Columns of your own may have any name that is not so near to one of ours.",
+                )
+
+
+def _is_nearly(name: str, known: str) -> bool:
+    """Whether two names differ in case, blanks, or a single letter that is added, missing, wrong or in the wrong place."""
+    name = re.sub(r"[\s-]+", "_", name.lower())
+    same = len(commonprefix([name, known]))
+    one, other = name[same:], known[same:]
+    swapped = one[:2] == other[1::-1] and one[2:] == other[2:]
+    return swapped or one[1:] == other or one == other[1:] or one[1:] == other[1:]
 
 
 def _entries(path: Path, reader: csv.DictReader[str]) -> Iterable[dict[str, str | None]]:

@@ -20,6 +20,7 @@ import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ WORKFLOW = (_PACKAGE / "_workflow" / "Snakefile").resolve().parent
 PROFILES = WORKFLOW / "workflow" / "profiles"
 # The module that shows how a run goes (cli/workflow_display.py), where Snakemake looks for such modules.
 _PLUGINS = _PACKAGE / "_workflow" / "plugins"
+# What Snakemake brings itself.
+_OWN_EXECUTORS = ("local", "dryrun", "touch")
 _PATHS = ("path", "tissue_mask", "region", "truth")
 
 
@@ -106,6 +109,8 @@ def plan_run(
     if not words:
         raise ConfigError("no slides are named", "Say which: --slides 'data/*.svs', or --slides my-slides.tsv.")
     rows = tuple(_with_full_paths(row) for row in collect_slides(words))
+    if (place := Path(out or config["output"])).is_file():
+        raise ConfigError(f"--out: {place} is a file", "Name a folder, which is made if it is not there.")
     folder = resolve_model(config["model"])
     named = Path(config["model"]).exists()
     kept = {key: value for key, value in given.items() if value is not None}
@@ -185,16 +190,27 @@ def profile_path(name: str) -> str:
     Raises
     ------
     ConfigError
-        If a path leads nowhere. Other names are left to Snakemake, which looks in its own folders of profiles.
+        If a path leads nowhere, or the profile submits with a plugin of Snakemake that is not installed. Other names
+        are left to Snakemake, which looks in its own folders of profiles.
     """
     if name in shipped_profiles():
-        return str(PROFILES / name)
+        return _with_executor(str(PROFILES / name))
     if Path(name).exists():
-        return _full(name)
+        return _with_executor(_full(name))
     if os.sep in name:
         known = ", ".join(shipped_profiles())
         raise ConfigError(f"there is no profile {name}", f"Name a folder with a config.yaml, or one of: {known}.")
     return name
+
+
+def _with_executor(profile: str) -> str:
+    """The profile, once what it submits with is known to be installed: Snakemake would print its whole usage."""
+    path = Path(profile, "config.yaml")
+    executor = read_config(path).get("executor") if path.is_file() else None
+    plugin = f"snakemake-executor-plugin-{executor}"
+    if executor not in (None, *_OWN_EXECUTORS) and not find_spec(plugin.replace("-", "_")):
+        raise ConfigError(f"{path}: the executor '{executor}' is not installed", f"pip install {plugin}")
+    return profile
 
 
 def visible_gpus() -> int:

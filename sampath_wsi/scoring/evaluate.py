@@ -69,6 +69,8 @@ def evaluate(segmentation_path: Path, truth_path: Path, *, ignore: int | None = 
 
 
 def _read_truth(path: Path, grid: TileGrid, classes: int, ignore: int | None) -> NDArray[np.uint8]:
+    if not path.is_file():
+        raise AnnotationError(f"{path}: there is no such true class map", "Check the path.")
     try:
         truth = np.asarray(tifffile.imread(path))
     except Exception as error:  # a TIFF that is damaged fails in as many ways as it can be damaged

@@ -36,6 +36,8 @@ _CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1)
 # Resolutions coarser than this many times the model's are still tiled, with a warning: what a network trained on
 # nuclei says about a thumbnail is not worth much.
 _UPSAMPLING_WARNED = 1.5
+# Stained tissue and glass are brighter in at least one channel, fluorescence is darker.
+_DARK_BELOW = 64
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def plan_tiles(
         name: sha256(path) for name, path in (("tissue_mask", mask_path), ("region", region_path)) if path is not None
     }
     provenance = Provenance("tiles", info.describe(slide_id), grid, asdict(options), inputs)
-    result = TileResult(grid, len(grid.tiles), _tissue_um2(mask, grid), tuple(_warnings(info, grid)), False)
+    result = TileResult(grid, len(grid.tiles), _tissue_um2(mask, grid), tuple(_warnings(info, grid, mask)), False)
     return TilePlan(provenance, mask, result)
 
 
@@ -283,10 +285,12 @@ def _tissue_um2(mask: TissueMask, grid: TileGrid) -> float:
     return float((mask.values >= 0.5).sum()) * px_um2
 
 
-def _warnings(info: SlideInfo, grid: TileGrid) -> list[str]:
+def _warnings(info: SlideInfo, grid: TileGrid, mask: TissueMask) -> list[str]:
     found = []
     if not grid.tiles:
         found.append("no tissue was found")
+    if mask.brightness is not None and mask.brightness < _DARK_BELOW:
+        found.append("the slide is dark, as fluorescence is: a model of stained tissue knows nothing of it")
     coarser = max(info.mpp) / grid.mpp_model
     if coarser > _UPSAMPLING_WARNED:
         found.append(

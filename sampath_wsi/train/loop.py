@@ -23,8 +23,8 @@ from sampath_wsi.train.begin import begin_model
 from sampath_wsi.train.callbacks import ProgressReport, ScoreTable, TensorBoardLog
 from sampath_wsi.train.checkpoints import RunCheckpoints
 from sampath_wsi.train.loaders import default_workers, make_loaders
-from sampath_wsi.train.quiet import quiet_lightning
 from sampath_wsi.train.plan import read_training
+from sampath_wsi.train.quiet import quiet_lightning
 from sampath_wsi.train.recipe import Recipe
 from sampath_wsi.train.result import make_card
 from sampath_wsi.train.run_folder import LAST_CHECKPOINT, claim_folder

@@ -40,7 +40,7 @@ def claim_folder(
     run, described = _description(recipe, data), out / RUN_NAME
     if checkpoint.exists():
         if not resume:
-            raise ConfigError(f"{out} already holds a run", "Resume it, or name another folder.")
+            raise ConfigError(f"{out} already holds a run", "Go on with it (--resume), or name another folder.")
         if difference := _difference(described, run):
             raise ConfigError(
                 f"the run in {out} has another recipe or other data ({difference})", "Name another folder."

@@ -130,6 +130,6 @@ def _warnings(
     if changed_fraction > _NOTABLE_CHANGE:
         warnings.append(
             f"removing small islands and holes changed the class of {changed_fraction:.1%} of the map: the prediction "
-            "is noisy. Look at it, or lower min_area_um2 and min_hole_um2."
+            "is noisy. Look at it, or lower vectorize.min_area and vectorize.min_hole."
         )
     return tuple(warnings)

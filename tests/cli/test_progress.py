@@ -42,7 +42,7 @@ def test_times_and_rates_are_words_for_people() -> None:
         "1 h 0 min",
         "1 d 1 h",
     ]
-    assert [per_time(r) for r in (12.345, 0.5, 0.001)] == ["12.3/s", "30/min", "3.6/h"]
+    assert [per_time(r) for r in (183_456.7, 12.345, 0.5, 0.001)] == ["183,457/s", "12.3/s", "30/min", "3.6/h"]
 
 
 def test_a_pass_is_shown_from_its_beginning_and_empty_ones_are_not() -> None:

@@ -14,8 +14,8 @@ from tests.geojson_validator import validate
 
 from .workflow import ROOT, checkout, read_table, snakemake
 
-# The second is the hardest of testA for this model: mucin as pale as glass.
-LEAST_DICE = {"field_01": 0.88, "field_02": 0.68}
+# The second is full of mucin as pale as glass: 0.73, and 0.64 if the tissue mask takes the mucin for glass.
+LEAST_DICE = {"field_01": 0.88, "field_02": 0.70}
 
 
 @pytest.mark.slow
@@ -26,7 +26,7 @@ def test_joined_gland_images_as_slides(tmp_path: Path, shared_data: Path) -> Non
     lines = (folder / "fields" / "slides.tsv").read_text().splitlines()
     assert len(lines) == 1 + 13
     (folder / "two.tsv").write_text("\n".join(lines[:3]) + "\n")
-    options = ("stitch={mask_to_tissue: false}", "vectorize={min_area: 600, min_hole: 600}")
+    options = ("vectorize={min_area: 600, min_hole: 600}",)
     done = snakemake(folder, "--config", "slides=two.tsv", "model=glas-tiny", *options)
     assert done.returncode == 0, done.stderr
     table = {row["slide"]: row for row in read_table(folder / "results" / "cohort.tsv")}

@@ -48,8 +48,11 @@ def test_positions_are_interpolated(tmp_path):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_bare_state_dict_without_lightnings_prefix(variant, tmp_path):
-    torch.save(authors_state(model(variant)), tmp_path / "state.pth")
+    built = model(variant)
+    torch.save(authors_state(built), tmp_path / "state.pth")
     convert_checkpoint(tmp_path / "state.pth", tmp_path / "out", template(tmp_path, variant))
+    converted = load_bundle(tmp_path / "out").model.state_dict()
+    assert all(torch.equal(converted[key], tensor) for key, tensor in built.state_dict().items())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -153,7 +153,22 @@ def test_a_line_a_step_and_the_reason_of_a_failure(handler: LogHandler, capsys: 
     said = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
     assert said[0].startswith("a: tile, 0.0 s")
     assert said[1:] == ["b: tile FAILED: b.svs: the file is empty. (logs/b/tile.log)", "the disk is slow"]
-    assert handler.progress.describe().startswith("1 of 9 steps (cohort)")
+    assert handler.progress.describe() == "1 of 9 steps (cohort)"
+
+
+def test_a_long_run_says_how_long_it_still_takes_and_logs_are_named_from_where_the_user_stands(
+    handler: LogHandler, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler.emit(message("Job stats: ...", event="run_info", stats={"total": 40}))
+    handler.emit(message(event="progress", done=20, total=40))
+    assert handler.progress is not None
+    assert handler.progress.describe().endswith(" left")
+    (folder / "out").mkdir()
+    monkeypatch.setenv(workflow_display.RUN_FROM, str(folder))
+    monkeypatch.chdir("out")
+    handler.emit(job(1, "tile", "b"))
+    handler.emit(message("Error in rule tile", logging.ERROR, event="job_error", jobid=1))
+    assert capsys.readouterr().err.endswith("(out/logs/b/tile.log)\n")
 
 
 def test_a_dry_run_writes_down_what_was_planned(

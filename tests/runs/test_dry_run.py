@@ -22,15 +22,21 @@ def test_a_dry_run_says_what_the_run_then_does(
         segmentation: ["stitch", probabilities, "--out", segmentation],
         folder / "o.geojson": ["vectorize", segmentation, "--out", folder / "o.geojson"],
     }
+    overlay = folder / "overlay.png"
+    pictures = {
+        overlay: ["report", slide, segmentation, "--overlay", overlay, "--summary", folder / "summary.json"],
+        folder / "entropy.ome.tif": ["images", segmentation, "--out-dir", folder, "--entropy"],
+    }
     said = []
-    for out, command in stages.items():
+    for out, command in (stages | pictures).items():
         record = folder.parent / "record.json"
-        for state in ("begins", "is there and would be replaced" if out.suffix == ".geojson" else "is finished"):
+        for state in ("begins", "is finished" if out.suffix == ".zarr" else "is there and would be replaced"):
             before = sorted(tmp_path.rglob("*"))
             code, printed, _ = run(capsys, *command, "--dry-run", "--record", record)
             assert code == 0
             assert sorted(tmp_path.rglob("*")) == before
-            assert f"{out}: {state}" in printed
+            (line,) = [line for line in printed.splitlines() if line.startswith(f"{out}: ") and state in line]
+            assert line.endswith(state) or out.suffix == ".zarr"
             said.append(printed)
             run(capsys, *command)
     tiled = json.loads(json.dumps(said[0])).splitlines()[0]
@@ -38,6 +44,8 @@ def test_a_dry_run_says_what_the_run_then_does(
     assert "tiles of 3 classes, by the model tiny on cpu in " in said[2]
     assert "a map of 150 x 150 px at 2 um/px, 3 classes; at most 120 kB" in said[4]
     assert "classes Tumor, Stroma, Necrosis" in said[6]
+    assert f"{folder / 'summary.json'}: of 3 classes on 21 tiles; begins" in said[8]
+    assert "150 x 150 px; begins" in said[10]
 
 
 def test_it_says_from_where_a_stage_goes_on(

@@ -108,6 +108,7 @@ def test_resources_are_the_machines_unless_a_profile_says_them(tmp_path: Path, m
     assert words_after(local, "--resources") == ["gpu=2"]
     assert words_after(local, "--snakefile") == [str(ROOT / "Snakefile")]
     assert local[-2:] == ["--until", "stitch"]
+    monkeypatch.setattr(workflow_run, "find_spec", lambda module: True)
     cluster = snakemake_command(tmp_path, tmp_path / "c.yaml", profile=profile_path("slurm"))
     assert words_after(cluster, "--profile") == [str(ROOT / "workflow" / "profiles" / "slurm")]
     assert not {"--cores", "--resources"} & set(cluster)
@@ -136,6 +137,11 @@ def test_profiles_by_name_and_by_path(folder: Path) -> None:
     assert profile_path("of-my-site") == "of-my-site"  # in Snakemake's own folder of profiles
     with pytest.raises(ConfigError, match=r"there is no profile \./mime\. .*lsf, pbs, sge, slurm"):
         profile_path("./mime")
+    (folder / "mine" / "config.yaml").write_text("executor: no-such\n")
+    with pytest.raises(ConfigError, match=r"'no-such' is not installed.*pip install snakemake-executor-plugin-no-such"):
+        profile_path("mine")
+    (folder / "mine" / "config.yaml").write_text("executor: local\n")
+    assert profile_path("mine") == str(folder / "mine")
 
 
 def test_what_profiles_default_says_holds_for_a_run_too(tmp_path: Path) -> None:

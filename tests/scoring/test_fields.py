@@ -146,6 +146,17 @@ def test_symmetric_versions_are_averaged(flips: int) -> None:
     np.testing.assert_allclose(found, np.mean(versions[:flips], axis=0), atol=1e-3)
 
 
+def test_windows_blend_over_the_widest_of_their_overlaps() -> None:
+    """Windows of 8 px at 0, 6 and 11: they overlap by 2 and by 3, and all weights rise over 3."""
+    shown = iter((0, 0, 240))
+
+    def constant(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full((1, 1, 8, 8), next(shown), np.uint8), np.zeros((1, 1), np.float32)
+
+    line = FieldPredictor(constant, 1, 8, 1).map_of(np.zeros((8, 19, 3), np.uint8))[0, 0]
+    np.testing.assert_allclose(line[10:15], (0, 40, 120, 200, 240), rtol=1e-5)
+
+
 def test_other_numbers_of_flips_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"flips: 3\. Use one of 1, 4, 8"):
         FieldPredictor(_colour_model(), 3, 32, STRIDE, flips=3)

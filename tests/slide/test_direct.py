@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import imagecodecs
@@ -322,3 +323,14 @@ def test_the_decoder_says_what_the_rule_about_missing_data_relies_on() -> None:
     data = imagecodecs.jpeg8_encode(rgb, level=90)
     found = imagecodecs.jpeg8_decode(data[: len(data) // 2] + b"\xff\xd9")
     assert (found[-1, -1] == 128).all()
+
+
+def test_tiles_with_restarts_are_left_to_openslide(tmp_path: Path, texture: NDArray[np.uint8]) -> None:
+    """After a restart the decoder goes on with what follows, so that lost data do not show at the end."""
+    data = imagecodecs.jpeg8_encode(np.ascontiguousarray(texture[:64, :64]), colorspace="RGB", outcolorspace="YCBCR")
+    out = np.empty((64, 64, 4), np.uint8)
+    for text, is_plain in ((data, True), (data[:2] + b"\xff\xdd\x00\x04\x00\x08" + data[2:], False)):
+        (tmp_path / "tile").write_bytes(text)
+        tiles = JpegTiles((64, 64), (64, 64), np.array([0]), np.array([len(text)]), None, "YCBCR")
+        with (tmp_path / "tile").open("rb") as file, nullcontext() if is_plain else pytest.raises(UndecodableError):
+            tiles.decode(file.fileno(), 0, out)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from sampath_wsi.errors import SlideError
 from sampath_wsi.geometry import Box
 from sampath_wsi.slide import SlideReader, inspect_slide
 from sampath_wsi.slide import reader as readers
+from sampath_wsi.slide.resampling import Resampling
+from sampath_wsi.stitch.blend import bilinear
 from tests.helpers import blob_slide, write_slide
 
 
@@ -53,6 +56,38 @@ def test_a_fractional_rectangle_is_placed_to_a_fraction_of_a_pixel(tmp_path: Pat
     found = reader.read(box, (64, 64))[..., 0].astype(float)
     centres = box.x + (np.arange(64) + 0.5) * 2.15
     assert np.abs(found - centres / 400 * 255).max() < 1.2
+
+
+def test_neighbours_of_fractional_size_agree_where_they_meet(tmp_path: Path) -> None:
+    """A tile is resampled as if it were part of a larger picture: its pixels at the edge too."""
+    rgb = np.random.default_rng(1).integers(0, 256, (200, 400, 3), np.uint8)
+    reader = SlideReader(inspect_slide(write_slide(tmp_path / "s.tif", rgb)))
+    for scale in (2.15, 0.64):
+        left, right = (reader.read(Box(50.37 + x * scale, 60.81, 32 * scale, 32 * scale), (32, 32)) for x in (0, 32))
+        both = reader.read(Box(50.37, 60.81, 64 * scale, 32 * scale), (64, 32))
+        assert np.abs(np.concatenate([left, right], axis=1).astype(int) - both).max() <= 1
+
+
+def test_enlarging_interpolates_between_the_centres_of_pixels(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(2).integers(0, 256, (80, 80, 3), np.uint8)
+    reader = SlideReader(inspect_slide(write_slide(tmp_path / "s.tif", rgb)))
+    found = reader.read(Box(20.4, 10.3, 40, 30), (64, 48))
+    rows, columns = (first + (np.arange(n) + 0.5) * 0.625 - 0.5 for first, n in ((10.3, 48), (20.4, 64)))
+    for channel in range(3):
+        expected = bilinear(rgb[..., channel].astype(np.float32), rows, columns)
+        assert np.abs(found[..., channel] - expected).max() <= 1
+
+
+def test_what_counts_as_whole_pixels() -> None:
+    assert Resampling.plan(Box(10, 20, 128, 64), (64, 32)).factors == (2, 2)
+    assert Resampling.plan(Box(10.0001, 20, 128.0001, 64), (64, 32)).factors == (2, 2)
+    for box in (Box(10.05, 20, 128, 64), Box(10, 20, 128.05, 64), Box(10, 20.05, 128, 64), Box(10, 20, 128, 64.05)):
+        assert Resampling.plan(box, (64, 32)).factors == (0, 0)
+
+
+def test_a_level_whose_size_was_rounded_serves_its_resolution(checkered: Path) -> None:
+    reader = SlideReader(replace(inspect_slide(checkered), downsamples=(1.0, 4.0003, 16.2)))
+    assert [reader.level_for(wanted) for wanted in (0.5, 3.9, 4, 16, 16.2)] == [0, 0, 1, 1, 2]
 
 
 def test_the_best_level_at_least_as_fine_as_wanted_is_read(checkered: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from sampath_wsi.errors import StoreError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import argmax_label, to_bytes
-from sampath_wsi.stitch.blend import bilinear, blend, blending_ramp
+from sampath_wsi.stitch.blend import at_least, bilinear, blend, blending_ramp
 from sampath_wsi.stitch.stage import StitchOptions, stitch
 from sampath_wsi.stores import pyramid
+from sampath_wsi.stores.pyramid import even, mean_2x2, mode_2x2
 from sampath_wsi.stores.store import open_store, read_array
 from tests.helpers import make_grid, random_probability, write_probabilities
 
@@ -128,6 +130,8 @@ def test_pixels_outside_the_tissue_lose_their_class_along_a_smooth_outline(tmp_p
     _, label = stitched(write_probabilities(tmp_path / "probabilities.zarr", grid, probability, tissue))
     expected = np.pi * (15 * 4) ** 2
     assert label.sum() == pytest.approx(expected, rel=0.01)
+    # A map pixel is a quarter of the mask's: the disc's centre, corner convention, is at 4 x 25.
+    assert np.argwhere(label).mean(axis=0) + 0.5 == pytest.approx([100, 100], abs=0.1)
 
 
 def test_pyramid_levels_halve_and_carry_means_and_modes(tmp_path: Path) -> None:
@@ -140,13 +144,10 @@ def test_pyramid_levels_halve_and_carry_means_and_modes(tmp_path: Path) -> None:
     result = stitch(path, out)
     assert result.levels == 3
     group, _ = open_store(out, "segmentation")
-    fine, coarse = read_array(group, "0")[:], read_array(group, "1")[:]
-    assert coarse.shape == (2, -(-fine.shape[1] // 2), -(-fine.shape[2] // 2))
-    quarter = fine[:, : fine.shape[1] // 2 * 2, : fine.shape[2] // 2 * 2].astype(float)
-    mean = quarter.reshape(2, quarter.shape[1] // 2, 2, quarter.shape[2] // 2, 2).mean((2, 4))
-    assert np.abs(coarse[:, : mean.shape[1], : mean.shape[2]] - mean).max() <= 0.5
-    labels = read_array(group, "labels/classes/0")[:2, :2].ravel()
-    assert read_array(group, "labels/classes/1")[0, 0] == np.bincount(labels).argmax() or len(set(labels)) == 2
+    for name, halve in (("", mean_2x2), ("labels/classes/", mode_2x2)):
+        levels = [np.asarray(read_array(group, f"{name}{level}")[:]) for level in range(3)]
+        for fine, coarse in pairwise(levels):
+            assert np.array_equal(coarse, halve(even(fine)))
 
 
 def test_a_slide_without_tissue_gives_an_empty_map(tmp_path: Path) -> None:
@@ -195,6 +196,8 @@ def test_bytes_are_the_same_from_torch() -> None:
 def test_argmax_label_equals_argmax() -> None:
     probability = random_probability(np.random.default_rng(7), 1, 5, 32)[0]
     assert (argmax_label(probability) == probability.argmax(0) + 1).all()
+    ties = np.random.default_rng(7).integers(0, 3, (5, 40, 40), np.uint8)
+    assert (argmax_label(ties) == np.where(ties.any(0), ties.argmax(0) + 1, 0)).all()
     assert not argmax_label(np.zeros((3, 4, 4), np.float32)).any()
 
 
@@ -203,3 +206,29 @@ def test_bilinear_reproduces_a_plane() -> None:
     rows, columns = np.array([0.0, 1.25, 4.9]), np.array([0.5, 3.0, 5.75])
     expected = 2 * rows[:, None] + 3 * columns
     assert np.allclose(bilinear(2 * y + 3 * x, rows, columns), expected, atol=1e-5)
+
+
+@given(st.data())
+def test_looking_up_a_part_of_a_mask_is_interpolating_all_of_it(data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    # Of few values, in patches: so that some parts are all alike, and interpolation meets the limit itself.
+    mask = np.kron(rng.choice([0, 64, 128, 192], (3, 4)), np.ones((4, 4))).astype(np.uint8)
+    # Positions in eighths, whose products float32 holds exactly; the map may begin before the mask and end past it.
+    first, step = data.draw(st.integers(-8, 120)), data.draw(st.integers(1, 9))
+    rows, columns = ((first + shift + step * np.arange(7)) / 8 for shift in (0, data.draw(st.integers(-30, 30))))
+    expected = bilinear(mask.astype(np.float32), rows, columns) >= 128
+    assert (np.broadcast_to(at_least(mask, rows, columns, 128), expected.shape) == expected).all()
+
+
+def test_halving_rounds_means_half_up_and_takes_the_most_frequent_label() -> None:
+    rng = np.random.default_rng(8)
+    values = rng.integers(0, 256, (2, 40, 60), np.uint8)
+    means = values.reshape(2, 20, 2, 30, 2).astype(float).mean((2, 4))
+    assert (mean_2x2(values) == np.floor(means + 0.5)).all()
+    assert mean_2x2(values.astype(np.float32)) == pytest.approx(means, abs=1e-4)
+    labels = rng.integers(0, 4, (40, 60), np.uint8)
+    for found, four in zip(
+        mode_2x2(labels).ravel(), labels.reshape(20, 2, 30, 2).swapaxes(1, 2).reshape(-1, 4), strict=True
+    ):
+        assert found == max(four.tolist(), key=four.tolist().count)  # of equals the first
+    assert even(labels[:3, :5]).tolist() == np.pad(labels[:3, :5], (0, 1), mode="edge").tolist()

@@ -118,6 +118,31 @@ def test_pale_tissue_beside_dark_tissue_is_found() -> None:
     assert found.mean() == pytest.approx(2 * 60 * 60 / 200**2, rel=0.1)
 
 
+def test_pale_texture_is_tissue_and_noise_seams_and_dust_on_glass_are_not() -> None:
+    rng = np.random.default_rng(0)
+    rgb = np.full((300, 300, 3), 242, np.uint8)
+    rgb[:150, 150:] -= 4  # the next stripe of the scanner, a little darker
+    rgb[250, 30] = 180  # dust
+    mucin = rng.normal(236, 5, (80, 80, 1)).clip(0, 250)
+    for noise, found_share in ((1.0, 80**2 / 300**2), (5.0, 0.0)):
+        picture = rgb + rng.normal(0, noise, rgb.shape)
+        picture[180:260, 180:260] = mucin + rng.normal(0, noise, (80, 80, 3))
+        found = soft_mask(picture.clip(0, 255).astype(np.uint8), SMALL) >= 0.5
+        assert found.mean() == pytest.approx(found_share, abs=0.01)
+        assert found[190:250, 190:250].all() == (found_share > 0)
+
+
+def test_pale_stroma_is_not_the_colour_of_the_glass() -> None:
+    rng = np.random.default_rng(0)
+    rgb = np.empty((200, 200, 3), np.uint8)
+    rgb[:] = (239, 205, 233)
+    rgb[:20] = 243
+    rgb[100:, :100] = (150, 80, 140)
+    found = soft_mask((rgb + rng.normal(0, 1, rgb.shape)).astype(np.uint8), SMALL) >= 0.5
+    assert found[22:].all()
+    assert not found[:18].any()
+
+
 def test_dust_is_dropped_and_small_holes_are_filled() -> None:
     rgb = np.full((200, 200, 3), 242, np.uint8)
     rgb[50:150, 50:150] = (200, 120, 170)
@@ -126,6 +151,15 @@ def test_dust_is_dropped_and_small_holes_are_filled() -> None:
     found = soft_mask(rgb, SMALL) >= 0.5
     assert not found[:40, :40].any()
     assert found[55:145, 55:145].all()
+
+
+def test_a_small_gap_at_the_edge_of_the_picture_is_no_hole() -> None:
+    rgb = np.full((200, 200, 3), 242, np.uint8)
+    rgb[:, 100:] = (200, 120, 170)
+    rgb[100:106, 194:] = 242
+    found = soft_mask(rgb, SMALL) >= 0.5
+    assert not found[102:104, 197:].any()
+    assert found[20:90, 105:].all()
 
 
 def test_a_mask_image_replaces_detection(tmp_path: Path) -> None:
@@ -160,6 +194,13 @@ def test_a_slide_coarser_than_the_model_is_tiled_with_a_warning(tmp_path: Path) 
     path = blob_slide(tmp_path / "s.tif", size=200, mpp=2.0)
     result = tiled(path, tmp_path / "tiles.zarr")
     assert "4 times coarser" in result.warnings[0]
+
+
+def test_fluorescence_is_tiled_with_a_warning(tmp_path: Path) -> None:
+    dark = np.zeros((200, 200, 3), np.uint8)
+    dark[50:90, 50:90] = (20, 60, 250)
+    result = tiled(write_slide(tmp_path / "s.tif", dark), tmp_path / "tiles.zarr")
+    assert "fluorescence" in result.warnings[0]
 
 
 def test_a_tile_that_cannot_be_read_is_named(tmp_path: Path, shared_data: Path) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from sampath_wsi.cli.dry_run import say_training
 from sampath_wsi.errors import ConfigError, ModelError
 from sampath_wsi.train.checkpoints import SafeCheckpointIO
 from sampath_wsi.train.dataset import EpochSampler
 from sampath_wsi.train.loop import train
+from sampath_wsi.train.plan import plan_training
 from sampath_wsi.train.sampling import RankSampler
 from sampath_wsi.train.task import SegmentationTask
 from tests.train.runs import CPU, EVERY_STEP, assert_same_run, write_halves, write_recipe
@@ -27,6 +29,29 @@ LONG: dict[str, Any] = {"tiles_per_epoch": 17, "accumulate": 2, "precision": "fp
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_halves(tmp_path_factory.mktemp("prepared") / "data")
+
+
+def test_a_dry_run_says_what_a_training_would_do_and_where_it_goes_on(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = write_recipe(tmp_path, pretrained={"sam": "sam_vit_b"}, epochs=1), tmp_path / "run"
+    plan = plan_training(recipe, data, out, options=CPU)
+    assert (plan.batches, plan.val_tiles, plan.classes, plan.checkpoint) == (2, 2, ("Bright", "Dark"), None)
+    say_training(out, plan)
+    first, weights, state = capsys.readouterr().out.splitlines()
+    assert "recipe tiny, 1 epochs of 2 batches of 2 tiles of 64 px, 2 tiles to validate on, on cpu" in first
+    assert "sam_vit_b (" in weights
+    assert state == f"{out}: begins"
+    assert not out.exists()
+    without = ("pretrained=null",)
+    train(recipe, data, out, overrides=without, options=CPU)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        plan_training(recipe, data, out, overrides=without, options=CPU)
+    going_on = plan_training(recipe, data, out, overrides=without, resume=True, options=CPU)
+    assert going_on.checkpoint == out / "checkpoints" / "last.ckpt"
+    assert going_on.weights == ()
+    with pytest.raises(ModelError, match="no such encoder weights"):
+        plan_training(recipe, data, out, overrides=["pretrained.sam=nope"], options=CPU)
 
 
 def test_a_run_killed_at_random_steps_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:

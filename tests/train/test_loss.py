@@ -62,6 +62,8 @@ def test_cross_entropy_is_zero_without_labelled_pixels() -> None:
     terms.total.backward()
     assert terms.cross_entropy.item() == 0
     assert torch.isfinite(logits.grad).all()
+    nowhere = sam_path_loss(logits, torch.zeros(1, 3), torch.zeros(1, 4, 4), cross_entropy_weight=1.0, labelled_px=0.0)
+    assert nowhere.cross_entropy.item() == 0
 
 
 def test_sum_over_classes_is_the_mean_times_their_number() -> None:

@@ -171,6 +171,8 @@ def test_nothing_small_is_left(labels: Labels, min_area: int, min_hole: int) -> 
         ("1111 1211 1111", "1111 1211 1111", 0, 2),  # nor an island a hole
         ("..... .11.. .....", "..... ..... .....", 3, 0),  # speck on glass
         ("11222 11322 11222", "11222 11222 11222", 2, 0),  # longest border
+        ("113222", "112222", 2, 0),  # of equal borders the greater neighbour
+        ("11322", "11122", 2, 0),  # of equal neighbours the earlier
         ("1111 1231 1111", "1111 1111 1111", 2, 0),  # small beside small
         ("12 34", "11 11", 9, 0),  # all small: no swapping for ever
         ("121 121 121", "121 121 121", 3, 0),  # just large enough

@@ -109,6 +109,16 @@ def test_cells_are_halved_along_their_longer_side() -> None:
     assert len(Cell(0, 0, 2, 2).divided(9)) == 4
 
 
+@pytest.mark.parametrize("offset", [0.1, 37.25, -963.0])
+@pytest.mark.parametrize("scale", [0.3, 4.3, 2 / 0.31])
+def test_rounding_noise_makes_no_larger_cell(scale: float, offset: float) -> None:
+    """The cell is in the identifier of a piece."""
+    for side in (1, 2, 4, 8, 16, 64, 128):
+        corners = np.array([0, side]) * scale + offset
+        (piece,) = cut(shapely.box(*corners[[0, 0, 1, 1]]), Lattice((scale, scale), (offset, offset)), 100)
+        assert piece.place == f"0,0,{side},{side}"
+
+
 def test_what_fits_a_cell_is_one_piece_and_parts_stay_together() -> None:
     lattice = Lattice((1.0, 1.0), (0.0, 0.0))
     (piece,) = cut(comb(20), lattice, 1000)

@@ -1,5 +1,8 @@
 # What people look at: each slide's picture and summary, its scores where the truth is known, and the cohort's page and table.
 
+# Of every slide. Page and table alone do not ask for them: those which are made after a failure come without.
+FILES = ["segmentation.geojson.gz", "summary.json"]
+
 
 rule report:
     input:
