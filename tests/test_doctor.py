@@ -64,6 +64,12 @@ def test_a_check_that_breaks_off_is_a_finding() -> None:
     (finding,) = run_check("x", broken)
     assert (finding.check, finding.status, finding.text) == ("x", "fail", "broke off: RuntimeError: two lines")
 
+    def lacks() -> list[Result]:
+        raise ModuleNotFoundError("No module named 'torch'")
+
+    (finding,) = run_check("x", lacks)
+    assert (finding.text, finding.remedy[:25]) == ("No module named 'torch'", "Install sampath-wsi again")
+
 
 def test_packages_that_are_too_old_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["numpy>=2.4", "zarr>=999", "no-such-package>=1", 'never>=1; extra == "test"']

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sampath_wsi.errors import ConfigError
@@ -23,8 +23,10 @@ def grids(draw: st.DrawFn) -> TileGrid:
     width, height = draw(st.integers(1, 50_000)), draw(st.integers(1, 50_000))
     x, y = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
     region = (x, y, draw(st.integers(1, width - x)), draw(st.integers(1, height - y)))
-    mpp_model = draw(st.floats(0.5, 4.0))
-    return make_grid((width, height), (draw(mpps), draw(mpps)), mpp_model, tile, overlap, stride, region)
+    mpp, mpp_model = (draw(mpps), draw(mpps)), draw(st.floats(0.5, 4.0))
+    rows_columns = (n * axis / mpp_model / (tile - overlap) + 1 for n, axis in zip(region[2:], mpp, strict=True))
+    assume(math.prod(rows_columns) < 1 << 18)  # far more tiles are refused
+    return make_grid((width, height), mpp, mpp_model, tile, overlap, stride, region)
 
 
 def test_worked_example_of_the_module() -> None:
@@ -118,7 +120,6 @@ def test_rounding_noise_makes_no_further_tile_or_map_pixel() -> None:
 
 
 def test_more_tiles_than_any_slide_has_are_refused() -> None:
-    assert len(make_grid((2048 * 64, 2048 * 64), (0.5, 0.5), overlap=0).tiles) == 2048**2
     with pytest.raises(ConfigError, match=r"would be cut into 2049 x 2048 tiles\. Check its resolution"):
         make_grid((2049 * 64, 2048 * 64), (0.5, 0.5), overlap=0)
 

@@ -99,6 +99,10 @@ def main() -> None:
         remedy = _REMEDIES.get(error.errno, "Check the path; --debug before the command shows where it happened.")
         where = f"{error.filename}: " if error.filename else ""
         _fail(one_line(f"{where}{error.strerror}. {remedy}"), error, 2)
+    except ImportError as error:
+        if (error.name or "").startswith("sampath_wsi"):  # a defect of this program
+            raise
+        _fail(one_line(f"{error}. The installation is not whole: `sampath-wsi doctor` says what is missing."), error, 2)
     except MemoryError as error:
         _fail("out of memory. Give the job more memory, or fewer threads.", error, 2)
     except Stopped:

@@ -84,8 +84,8 @@ def say_training(out: Path, plan: TrainingPlan) -> None:
         f"{out}: recipe {recipe.name}, {recipe.epochs} epochs of {plan.batches} batches of {recipe.batch_size} tiles "
         f"of {recipe.tile_px} px, {plan.val_tiles} tiles to validate on, on {plan.device}; classes {classes}"
     )
-    print(f"{out}: begins with {'; '.join(plan.weights) or 'fresh weights'}")
-    print(f"{out}: {'begins' if plan.checkpoint is None else f'goes on after {plan.checkpoint}'}")
+    begins = f"begins with {'; '.join(plan.weights) or 'fresh weights'}"
+    print(f"{out}: {begins if plan.checkpoint is None else f'goes on after {plan.checkpoint}'}")
 
 
 def _say(out: Path, planned: Provenance, what: str, most_bytes: int, done: str | None) -> None:

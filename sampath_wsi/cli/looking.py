@@ -46,7 +46,7 @@ def doctor(
         print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in found]}, indent=2))
     else:
         warned = sum(finding.status == "warn" for finding in found)
-        print(f"\n{len(found)} checks, {failed} failed, {warned} warnings")
+        print(f"\n{len(found)} checks, {failed} failed, {warned} warning{'' if warned == 1 else 's'}")
     if failed:
         raise typer.Exit(2)
 
@@ -90,7 +90,7 @@ def _lines(report: SlideReport) -> list[str]:
     rows = [("vendor", report.vendor), ("size", f"{width} x {height} px")]
     if report.mpp:
         x, y = report.mpp
-        rows[-1] = ("size", f"{width} x {height} px, {width * x / 1000:.1f} x {height * y / 1000:.1f} mm")
+        rows[-1] = ("size", f"{width} x {height} px, {width * x / 1000:.3g} x {height * y / 1000:.3g} mm")
         rows.append(("mpp", f"{_number(x, y)} um/px ({report.mpp_source})"))
     left, top, *size = report.bounds_level0_px
     whole = (left, top, *size) == (0, 0, width, height)
@@ -105,11 +105,12 @@ def _lines(report: SlideReport) -> list[str]:
 
 
 def _tile_rows(report: SlideReport) -> list[tuple[str, str]]:
-    if report.tissue_share is None or report.grid is None:
+    if report.tissue_share is None or report.tissue_mm2 is None or report.grid is None:
         return []
+    area = f"{report.tissue_mm2:.3f}" if report.tissue_mm2 < 10 else f"{report.tissue_mm2:,.1f}"
     what = f"{report.tile_px} px at {report.mpp_model:g} um/px, overlap {report.overlap_px} px"
     return [
-        ("tissue", f"{100 * report.tissue_share:.1f} % of the bounds, {report.tissue_mm2:.1f} mm^2"),
+        ("tissue", f"{100 * report.tissue_share:.1f} % of the bounds, {area} mm^2"),
         (
             "tiles",
             f"{report.tiles} of {report.grid[0]} x {report.grid[1]} for the model {report.model} "

@@ -169,8 +169,10 @@ def show(
     """
     from sampath_wsi.report.cohort import read_json
 
-    finished = sorted(path.parent for path in results.glob("slides/*/summary.json"))
-    if not finished:
+    folders = sorted(path for path in results.glob("slides/*") if path.is_dir())
+    finished = [folder for folder in folders if (folder / "summary.json").exists()]
+    unfinished = [folder.name for folder in folders if folder not in finished]
+    if not folders:
         raise ConfigError(f"{results}: there are no results", "Run the workflow first, or name its output folder.")
     slides: list[dict[str, Any]] = [
         {
@@ -182,7 +184,7 @@ def show(
     ]
     cohort = {"page": str(results / "cohort.html"), "table": str(results / "cohort.tsv")}
     if as_json:
-        print(json.dumps({"cohort": cohort, "slides": slides}, indent=2))
+        print(json.dumps({"cohort": cohort, "slides": slides, "unfinished": unfinished}, indent=2))
         return
     print(f"Cohort's page:  {cohort['page']}\nCohort's table: {cohort['table']}")
     for slide in slides:
@@ -193,6 +195,8 @@ def show(
             print("  Dice against the truth:")
         for name, dice in slide["dice"].items():
             print(f"    {name:26} {dice:.4f}")
+    if unfinished:
+        print(f"\nWithout a result, for reasons that the table gives: {', '.join(unfinished)}")
 
 
 def _dice(scores: dict[str, Any]) -> dict[str, float]:

@@ -52,7 +52,9 @@ def run_check(name: str, check: Check) -> Iterator[Finding]:
     """What a check finds; one that breaks off is a finding too, and no reason not to run the others."""
     try:
         results = list(check())
+    except ImportError as error:
+        results = [fail(str(error), "Install sampath-wsi again, in an environment of its own.")]
     except Exception as error:
-        results = [fail(f"broke off: {type(error).__name__}: {error}", "Mend this first; --debug shows no more.")]
+        results = [fail(f"broke off: {type(error).__name__}: {error}", "Report this, please, if it stays.")]
     for result in results:
         yield Finding(result.status, one_line(result.text), one_line(result.remedy), name)

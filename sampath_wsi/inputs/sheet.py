@@ -11,7 +11,6 @@ import glob
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from os.path import commonprefix
 from pathlib import Path
 
 from sampath_wsi.errors import ConfigError
@@ -108,7 +107,7 @@ def _read_table(path: Path) -> list[SheetRow]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such sample sheet", "Check the key 'slides' of the config.") from None
+        raise ConfigError(f"{path}: there is no such sample sheet", "Check its path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}", "Save it as text in UTF-8.") from error
     lines = [line for line in _NEW_LINE.split(text) if line.strip() and not line.startswith("#")]
@@ -145,15 +144,15 @@ def _check_spelling(path: Path, header: Sequence[str]) -> None:
         for known in COLUMNS:
             if name not in COLUMNS and known not in header and _is_nearly(name, known):
                 raise ConfigError(
-                    f"{path}: there is no column '{name}'; is '{known}' meant?",
+                    f"{path}: there is no column '{name}' (is '{known}' meant?)",
                     "Rename it. Columns of your own may have any name that is not so near to one of ours.",
                 )
 
 
 def _is_nearly(name: str, known: str) -> bool:
-    """Whether two names differ in case, blanks, or a single letter that is added, missing, wrong or in the wrong place."""
+    """Whether two names differ in case, blanks, or a single letter: added, missing, wrong, or changed with the next."""
     name = re.sub(r"[\s-]+", "_", name.lower())
-    same = len(commonprefix([name, known]))
+    same = next((k for k, (a, b) in enumerate(zip(name, known, strict=False)) if a != b), min(len(name), len(known)))
     one, other = name[same:], known[same:]
     swapped = one[:2] == other[1::-1] and one[2:] == other[2:]
     return swapped or one[1:] == other or one == other[1:] or one[1:] == other[1:]

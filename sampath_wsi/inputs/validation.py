@@ -126,6 +126,10 @@ def _problem(error: ValidationError) -> str:
         near = get_close_matches(str(unknown), known, n=1)
         meant = f"; is '{near[0]}' meant?" if near else ""
         return f"there is no key '{unknown}'{meant} (known: {', '.join(known)})"
+    if error.validator == "required":
+        given = cast(dict[str, Any], error.instance)
+        missing = next(key for key in cast(list[str], error.validator_value) if key not in given)
+        return f"'{missing}' is missing or empty"
     if error.validator == "pattern":  # what is expected says it better than a regular expression
         return f"{error.instance!r} cannot be used"
     return error.message

@@ -6,8 +6,9 @@ import os
 import platform
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +17,7 @@ from sampath_wsi.files import open_alone
 from sampath_wsi.machine.stopping import Stopped
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_JOBS_END_S = 60.0
 
 
 @contextmanager
@@ -74,7 +76,8 @@ def run_snakemake(
 
         def forward(number: int, frame: FrameType | None) -> None:
             received.append(number)
-            os.killpg(process.pid, signal.SIGTERM if number == signal.SIGHUP else number)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM if number == signal.SIGHUP else number)
 
         before = {number: signal.getsignal(number) for number in _FORWARDED}
         try:
@@ -82,9 +85,22 @@ def run_snakemake(
                 if handler != signal.SIG_IGN:
                     signal.signal(number, forward)
             code = process.wait()
+            if received:
+                _wait_for_group(process.pid)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
     if received:
         raise KeyboardInterrupt if received[0] == signal.SIGINT else Stopped
     return code
+
+
+def _wait_for_group(group: int) -> None:
+    """Wait for jobs that still end in order where Snakemake does not; not for ever: a zombie stays in its group."""
+    until = time.monotonic() + _JOBS_END_S
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)

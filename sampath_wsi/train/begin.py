@@ -92,7 +92,13 @@ def _take_over(model: SamPath, classes: Sequence[str], bundle: Bundle) -> None:
 
 
 def wanted_encoders(recipe: Recipe, spec: PretrainedSpec) -> tuple[str | None, str | None]:
-    """What to load for (SAM, pathology): `auto` resolved, and nothing for a pathology encoder that is not there."""
+    """What to load for (SAM, pathology): ``auto`` resolved, and nothing for a pathology encoder that is not there.
+
+    Raises
+    ------
+    ConfigError
+        If no public weights fit the architecture where they are wanted.
+    """
     public_sam, public_pathology = default_encoders(recipe.architecture)
     has_pathology = recipe.architecture.pathology is not None
     for key, wanted, public in (("sam", spec.sam, public_sam), ("pathology", spec.pathology, public_pathology)):

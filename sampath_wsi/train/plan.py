@@ -96,7 +96,7 @@ def plan_training(
 def _weights(recipe: Recipe) -> tuple[str, ...]:
     found = []
     if recipe.start_from is not None:
-        found.append(f"those of the model {recipe.start_from} ({resolve_model(recipe.start_from)})")
+        found.append(f"the weights of the model {recipe.start_from} ({resolve_model(recipe.start_from)})")
     if recipe.pretrained is not None:
         names = [name for name in wanted_encoders(recipe, recipe.pretrained) if name is not None]
         found += [f"{name} ({_place(name)})" for name in names]

@@ -91,6 +91,13 @@ def one_voice(trainer: lightning.Trainer) -> Iterator[None]:
         if trainer.strategy.launcher is not None:
             # At the very end: Lightning kills this process soon after it sees that another is dead.
             atexit.register(trainer.strategy.launcher.kill, signal.SIGKILL)
+        if (
+            isinstance(error.__context__, KeyboardInterrupt)
+            and isinstance(error, SystemExit)
+            and trainer.is_global_zero
+        ):
+            # Lightning makes a plain exit of Ctrl-C, which is told like that of every other command.
+            raise KeyboardInterrupt from None
         raise
 
 

@@ -131,6 +131,7 @@ class Chunking:
         return -(-self.shape[1] // self.chunk_map_px)
 
     def window(self, row: int, column: int) -> Window:
+        """The window in a row and column of the cut, both counted from 0."""
         size = self.chunk_map_px
         y, x = row * size, column * size
         return Window(y, x, min(size, self.shape[0] - y), min(size, self.shape[1] - x))

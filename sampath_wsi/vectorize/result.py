@@ -25,6 +25,8 @@ _TOO_MANY: dict[ObjectType, str] = {
 }
 _LARGE_JSON_BYTES = 75_000_000
 _NOTABLE_CHANGE = 0.005
+# Whoever sets larger areas than the default's wants a change.
+_NOTABLE_WANTED_CHANGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ def _warnings(
             f"{json_bytes / 1e6:.0f} MB of GeoJSON when unpacked: QuPath needs more than a gigabyte of memory "
             "to read it. Raise tolerance_um and min_area_um2."
         )
-    if changed_fraction > _NOTABLE_CHANGE:
+    usual = VectorizeOptions()
+    wanted = options.min_area_um2 > usual.min_area_um2 or options.min_hole_um2 > usual.min_hole_um2
+    if changed_fraction > (_NOTABLE_WANTED_CHANGE if wanted else _NOTABLE_CHANGE):
         warnings.append(
             f"removing small islands and holes changed the class of {changed_fraction:.1%} of the map: the prediction "
             "is noisy. Look at it, or lower vectorize.min_area and vectorize.min_hole."

@@ -28,6 +28,7 @@ class Spool:
         self._begin: list[int] = [0]
 
     def add(self, feature: Feature) -> None:
+        """Take a feature; its bytes go to the file."""
         self._file.write(feature.data)
         self._order.append(feature.order)
         self._begin.append(self._begin[-1] + len(feature.data))

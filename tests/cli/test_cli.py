@@ -57,6 +57,9 @@ def test_the_four_stages_and_the_report(tmp_path: Path, tiny_model: Path, capsys
     code, out, _ = run(capsys, "show", tmp_path / "results")
     assert code == 0
     assert "segmentation.geojson.gz" in out
+    assert "Without a result" not in out
+    folder.with_name("b").mkdir()
+    assert run(capsys, "show", tmp_path / "results")[1].endswith("for reasons that the table gives: b\n")
 
 
 @pytest.fixture

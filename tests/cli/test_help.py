@@ -110,6 +110,16 @@ def completed(shell: str, line: str) -> list[str]:
     return subprocess.run([PROGRAM], env=environment, capture_output=True, text=True).stdout.split("\n")
 
 
+def test_a_package_that_is_missing_is_one_line() -> None:
+    script = "import sys; sys.modules['openslide'] = None; from sampath_wsi.cli import main; main()"
+    words = [sys.executable, "-c", script, "inspect", __file__]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "openslide" in done.stderr
+    assert "sampath-wsi doctor" in done.stderr
+
+
 def test_shells_complete_names() -> None:
     assert completed("bash", "sampath-wsi ins") == ["inspect", ""]
     assert completed("bash", "sampath-wsi tile a.svs --model gl") == ["glas-tiny", ""]

@@ -70,7 +70,7 @@ def test_tiles_of_a_field_leak_pixels_only_where_they_overlap(x_px: int, y_px: i
         assert "1 pair of overlapping tiles" in report.summary
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     boxes=st.lists(
         st.tuples(st.booleans(), st.integers(0, 12), st.integers(0, 12), st.integers(1, 6), st.integers(1, 6)),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sampath_wsi.datasets.prepare.annotations import prepare_annotations
@@ -221,7 +221,6 @@ def _floats(low: float, high: float) -> st.SearchStrategy[float]:
 boxes = st.tuples(_floats(-50, 900), _floats(-50, 700), _floats(0.5, 300), _floats(0.5, 300))
 
 
-@settings(deadline=None)
 @given(st.lists(boxes, min_size=1, max_size=12), st.integers(1, 400))
 def test_regions_are_disjoint_cover_everything_and_hold_a_tile(
     drawn: list[tuple[float, float, float, float]], tile_px: int

@@ -41,7 +41,7 @@ def count_px(samples: tuple[Sample, ...], seed: int) -> dict[str, np.ndarray]:
     return {s.sample: np.array([rng.integers(1, 1000), rng.integers(0, 50) // 45 * 100, 0]) for s in samples}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sizes=SHAPES, n_folds=st.integers(2, 6), seed=st.integers(0, 99), by_class=st.booleans())
 def test_folds_have_every_sample_once_and_no_group_on_both_sides(
     sizes: list[int], n_folds: int, seed: int, by_class: bool
@@ -64,7 +64,7 @@ def test_folds_have_every_sample_once_and_no_group_on_both_sides(
     assert validated == Counter(s.sample for s in samples)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sizes=SHAPES, val_share=st.floats(0.05, 0.95), n_folds=st.integers(2, 6), seed=st.integers(0, 99))
 def test_no_part_exceeds_its_share_by_more_than_the_largest_group(
     sizes: list[int], val_share: float, n_folds: int, seed: int

@@ -29,7 +29,7 @@ def test_columns_known_and_free(tmp_path: Path) -> None:
         ("slide\tpath\n", r"names no slide"),
         ("slide\tpath\na\ta.svs\n../x\tb.svs\n", r"row 2, slide: '../x'.*Expected: a name for the slide of letters"),
         ("slide\tpath\na b\ta.svs\n", r"row 1, slide: 'a b'"),
-        ("slide\tpath\na\t\n", r"row 1: 'path' is a required property"),
+        ("slide\tpath\na\t\n", r"row 1: 'path' is missing or empty"),
         ("slide\tpath\tmpp\na\ta.svs\tquarter\n", r"row 1, mpp: 'quarter'.*micrometres a level-0 pixel"),
         ("slide\tpath\tmpp\na\ta.svs\t0\n", r"row 1, column mpp: mpp '0' is not a resolution"),
         ("slide\tpath\na\ta.svs\tx\n", r"row 1: it has not as many columns"),
@@ -41,6 +41,18 @@ def test_mistakes_name_row_column_and_remedy(tmp_path: Path, text: str, message:
     with pytest.raises(ConfigError, match=message) as error:
         read_slides(sheet(tmp_path, text))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [("MPP", "mpp"), ("mmp", "mpp"), ("Tissue mask", "tissue_mask"), ("regoin", "region"), ("truths", "truth")],
+)
+def test_a_column_that_is_ours_but_for_a_slip_is_refused(tmp_path: Path, column: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"no column '{column}' .is '{meant}' meant"):
+        read_slides(sheet(tmp_path, f"slide\tpath\t{column}\na\ta.svs\t0.5\n"))
+    # Beside the true one it is a column like others, and so is whatever is not that near.
+    text = f"slide\tpath\t{meant}\t{column}\tregion_id\tmappe\na\ta.svs\t0.5\t1\t2\t3\n"
+    assert set(read_slides(sheet(tmp_path, text))[0].extra) == {column, "region_id", "mappe"}
 
 
 def test_a_missing_sheet(tmp_path: Path) -> None:
@@ -91,5 +103,5 @@ def test_config_defaults_and_mistakes() -> None:
         load_config({"slides": "x.tsv", "sldies": 1})
     with pytest.raises(ConfigError, match=r"config, tile\.overlap: -3 .*Expected: overlap of neighbouring tiles"):
         load_config({"slides": "x.tsv", "tile": {"overlap": -3}})
-    with pytest.raises(ConfigError, match="'slides' is a required property"):
+    with pytest.raises(ConfigError, match="'slides' is missing or empty"):
         load_config({})

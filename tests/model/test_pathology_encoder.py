@@ -34,7 +34,7 @@ def resampling_matrix(old: int, new: int) -> np.ndarray:
 
 
 @given(st.integers(2, 16), st.integers(1, 40), st.integers(0, 5), st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_positions_are_interpolated_as_dino_does(old, new, prefix, seed):
     pos_embed = torch.randn(1, prefix + old**2, 3, generator=torch.Generator().manual_seed(seed))
     found = interpolate_positions(pos_embed, new, prefix)

@@ -16,7 +16,7 @@ from .helpers import small_sam
 
 
 @given(arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.sampled_from([0, 1, 2, 7, 300])))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_dot_lies_inside_each_instance(instances):
     dots = dots_of_instances(instances)
     assert [instances[y, x] for x, y in dots] == sorted(set(instances.ravel()) - {0})

@@ -170,7 +170,7 @@ def test_encoders_in_bfloat16_leave_neck_and_decoder_in_float32(how):
 
 
 @given(st.integers(2, 7), st.integers(0, 2**31), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_labels_are_the_argmax_over_the_real_classes(channels, seed, ties):
     logits = torch.randn(2, channels, 5, 4, generator=torch.Generator().manual_seed(seed))
     if ties:

@@ -74,7 +74,7 @@ def test_what_rounding_breaks_is_repaired() -> None:
     assert shapely.hausdorff_distance(result, thin) <= 0.01
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(points=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=4, max_size=12))
 def test_any_valid_geometry_stays_valid_near_itself_or_vanishes(points: list[tuple[int, int]]) -> None:
     hulls = [shapely.make_valid(Polygon(np.array(points) / 1000))]

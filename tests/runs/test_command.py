@@ -171,6 +171,13 @@ def test_a_long_run_says_how_long_it_still_takes_and_logs_are_named_from_where_t
     assert capsys.readouterr().err.endswith("(out/logs/b/tile.log)\n")
 
 
+def test_an_error_that_a_rule_passes_on_is_told_alone(handler: LogHandler, capsys: pytest.CaptureFixture[str]) -> None:
+    place = 'file "/x/images.smk", line 23'
+    text = f'WorkflowError in {place}:\nconfig: no class "T".\n  {place.replace("file", "File")}, in <module>'
+    handler.emit(message(text, logging.ERROR, event="error", exception="WorkflowError"))
+    assert capsys.readouterr().err.endswith(' config: no class "T".\n')
+
+
 def test_a_dry_run_writes_down_what_was_planned(
     handler: LogHandler, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,7 @@ def test_a_folder_is_one_runs_and_remembers_how_it_was_made(tmp_path: Path) -> N
 SNAKEMAKE = """
 import pathlib, signal, subprocess, sys, time
 job = subprocess.Popen(["sleep", "60"])
+subprocess.Popen(["sh", "-c", "trap '' INT TERM; sleep 0.7; touch ended"])  # finishes what it has in hand
 def end(number, frame):
     pathlib.Path("received").write_text(f"{signal.Signals(number).name} {job.wait()}")
     sys.exit(1)
@@ -218,6 +219,7 @@ def test_signals_reach_snakemake_and_its_jobs_once_and_are_waited_for(
     assert out == f"{raised}\n"
     # The job got the signal too: it did not sleep to its end.
     assert (tmp_path / "received").read_text() == f"{received} {-signal.Signals[received]}"
+    assert (tmp_path / "ended").exists(), "a job that Snakemake did not wait for was left"
 
 
 def test_the_exit_code_is_snakemakes() -> None:

@@ -87,7 +87,7 @@ def _colour_model(stride: int = STRIDE) -> ColourModel:
     return ColourModel(ModelFrame("colour", "f" * 64, CLASSES, 0.5, 32, stride))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([1, 4, 8]), st.integers(1, 5), st.integers(0, 9))
 def test_windows_give_what_one_image_gives(height: int, width: int, flips: int, batch: int, seed: int) -> None:
     """For a model whose output depends on the place alone; near ties rounding decides."""

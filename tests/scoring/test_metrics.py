@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -36,7 +36,6 @@ def _plain(truth: np.ndarray, prediction: np.ndarray, label: int) -> dict[str, f
     }
 
 
-@settings(deadline=None)
 @given(LABELS, LABELS)
 def test_equals_a_plain_loop(truth: np.ndarray, prediction: np.ndarray) -> None:
     matrix = ConfusionMatrix.of(truth, prediction, N)
@@ -52,7 +51,6 @@ def test_equals_a_plain_loop(truth: np.ndarray, prediction: np.ndarray) -> None:
     assert all(math.isfinite(v) for v in matrix.scores(("a", "b", "c")).values())
 
 
-@settings(deadline=None)
 @given(LABELS, LABELS)
 def test_parts_add_up(truth: np.ndarray, prediction: np.ndarray) -> None:
     whole = ConfusionMatrix.of(truth, prediction, N)

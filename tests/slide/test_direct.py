@@ -15,6 +15,7 @@ import pytest
 import rasterio
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from sampath_wsi.errors import SlideError
@@ -327,10 +328,12 @@ def test_the_decoder_says_what_the_rule_about_missing_data_relies_on() -> None:
 
 def test_tiles_with_restarts_are_left_to_openslide(tmp_path: Path, texture: NDArray[np.uint8]) -> None:
     """After a restart the decoder goes on with what follows, so that lost data do not show at the end."""
-    data = imagecodecs.jpeg8_encode(np.ascontiguousarray(texture[:64, :64]), colorspace="RGB", outcolorspace="YCBCR")
-    out = np.empty((64, 64, 4), np.uint8)
-    for text, is_plain in ((data, True), (data[:2] + b"\xff\xdd\x00\x04\x00\x08" + data[2:], False)):
-        (tmp_path / "tile").write_bytes(text)
-        tiles = JpegTiles((64, 64), (64, 64), np.array([0]), np.array([len(text)]), None, "YCBCR")
-        with (tmp_path / "tile").open("rb") as file, nullcontext() if is_plain else pytest.raises(UndecodableError):
+    path, out = tmp_path / "tile.jpg", np.empty((64, 64, 4), np.uint8)
+    for options, is_plain in (({}, True), ({"restart_marker_rows": 1}, False)):
+        Image.fromarray(texture[:64, :64]).save(path, **options)
+        count = path.stat().st_size
+        tiles = JpegTiles((64, 64), (64, 64), np.array([0]), np.array([count]), None, "YCBCR")
+        with path.open("rb") as file, nullcontext() if is_plain else pytest.raises(UndecodableError):
             tiles.decode(file.fileno(), 0, out)
+        assert np.array_equal(out[..., :3], np.asarray(Image.open(path))) == is_plain
+        out[:] = 0

@@ -61,7 +61,7 @@ def test_equals_a_plain_float64_reference(tmp_path: Path, overlap: int, mpp: tup
     assert (label[clear] == expected.argmax(0)[clear] + 1).all()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.integers(0, 255), overlap=st.sampled_from([0, 4, 16, 32]))
 def test_constant_in_constant_out(tmp_path_factory: pytest.TempPathFactory, value: int, overlap: int) -> None:
     grid = make_grid((500, 400), overlap=overlap)

@@ -36,7 +36,7 @@ def noise(shape: tuple[int, ...], dtype: str = "u1") -> NDArray[Any]:
 shapes = st.sampled_from([(8, 12), (21, 30), (3, 16, 25), (2, 3, 5, 7)])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=shapes, dtype=st.sampled_from(["u1", "f4"]), data=st.data())
 def test_windows_of_what_zarr_wrote(
     tmp_path_factory: pytest.TempPathFactory, shape: tuple[int, ...], dtype: str, data: st.DataObject

@@ -29,7 +29,7 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Scene]:
     return folder / "s.tiff", folder / "t.tiff", scene
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, WIDTH - 80), st.integers(0, HEIGHT - 80), st.integers(40, 240), st.integers(40, 240))
 def test_windows_agree_where_they_overlap(left: int, top: int, width: int, height: int) -> None:
     width, height = min(width, WIDTH - left), min(height, HEIGHT - top)
@@ -40,7 +40,7 @@ def test_windows_agree_where_they_overlap(left: int, top: int, width: int, heigh
     assert (difference > 0).mean() < 1e-3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(-50, 1900), st.integers(-50, 1400), st.integers(1, 150), st.integers(1, 150))
 def test_class_map_does_not_depend_on_the_window(x: int, y: int, width: int, height: int) -> None:
     around = SCENE.class_map(x - 7, y - 13, width + 20, height + 20)

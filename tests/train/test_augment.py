@@ -22,7 +22,7 @@ def _sample(size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     return (label.float() / 4).expand(3, -1, -1).clone(), label
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31))
 def test_image_and_labels_stay_together(seed: int) -> None:
     image, label = augment(*_sample(), NO_COLOUR, 64, np.random.default_rng(seed))

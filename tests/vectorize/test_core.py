@@ -35,7 +35,7 @@ def regions_of(labels: LABELS, label: int) -> int:
     return int(ndimage.label(labels == label)[1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labels=label_maps, chunks=st.lists(st.integers(2, 9), min_size=2, max_size=2), classwise=st.booleans())
 def test_exact_and_independent_of_chunks_at_tolerance_zero(labels: LABELS, chunks: list[int], classwise: bool) -> None:
     objects = "classes" if classwise else "regions"
@@ -48,7 +48,7 @@ def test_exact_and_independent_of_chunks_at_tolerance_zero(labels: LABELS, chunk
         assert np.count_nonzero(whole.labels == label) == (min(count, 1) if classwise else count)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labels=label_maps, chunk=st.integers(2, 9), tolerance=st.sampled_from([0.75, 1.0, 1.5, 4.0]))
 def test_simplified_coverage_is_valid_over_chunk_borders(labels: LABELS, chunk: int, tolerance: float) -> None:
     labels = labels + 1  # no glass: then a gap would show in the union
@@ -60,7 +60,7 @@ def test_simplified_coverage_is_valid_over_chunk_borders(labels: LABELS, chunk: 
     assert union.equals(shapely.box(0, 0, labels.shape[1], labels.shape[0]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(labels=label_maps, chunk=st.integers(2, 9), smallest=st.integers(1, 9), hole=st.integers(1, 9))
 def test_cleaning_does_not_depend_on_chunks(labels: LABELS, chunk: int, smallest: int, hole: int) -> None:
     whole = draw(labels, min_area=smallest, min_hole=hole)
@@ -74,7 +74,7 @@ def test_cleaning_does_not_depend_on_chunks(labels: LABELS, chunk: int, smallest
         )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     labels=label_maps,
     scale=st.tuples(st.floats(0.02, 40), st.floats(0.02, 40)),
@@ -142,6 +142,13 @@ def test_a_square_hole_and_an_island_in_it() -> None:
         drawn = draw(labels, chunk=chunk)
         assert [len(p.interiors) for p in drawn.polygons] == [1, 1, 0]
         assert shapely.area(drawn.polygons).tolist() == [24, 8, 1]
+
+
+def test_an_island_goes_below_the_least_area_and_stays_at_it() -> None:
+    labels = np.ones((8, 12), np.uint8)
+    labels[2, 2:4], labels[5, 5:8] = 2, 2
+    for chunk in (12, 4):
+        assert sorted(shapely.area(draw(labels, chunk=chunk, min_area=3).polygons)) == [3, 93]
 
 
 def test_regions_that_touch_at_corners_only_stay_apart() -> None:

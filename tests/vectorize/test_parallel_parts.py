@@ -171,6 +171,7 @@ def test_nothing_small_is_left(labels: Labels, min_area: int, min_hole: int) -> 
         ("1111 1211 1111", "1111 1211 1111", 0, 2),  # nor an island a hole
         ("..... .11.. .....", "..... ..... .....", 3, 0),  # speck on glass
         ("11222 11322 11222", "11222 11222 11222", 2, 0),  # longest border
+        ("11122222 11322222", "11122222 11122222", 2, 0),  # longest border, though the other is greater
         ("113222", "112222", 2, 0),  # of equal borders the greater neighbour
         ("11322", "11122", 2, 0),  # of equal neighbours the earlier
         ("1111 1231 1111", "1111 1111 1111", 2, 0),  # small beside small

@@ -218,6 +218,10 @@ def test_what_is_uncomfortable_in_qupath_is_told(tmp_path: Path, monkeypatch: py
         tmp_path / "s.zarr", tmp_path / "s.geojson.gz", VectorizeOptions(object_type="detection")
     ).warnings
     assert detections == (second, third, fourth)
+    larger = VectorizeOptions(object_type="detection", min_area_um2=26)
+    assert vectorize(tmp_path / "s.zarr", tmp_path / "s.geojson.gz", larger).warnings == (second, third)
+    monkeypatch.setattr(result_module, "_NOTABLE_WANTED_CHANGE", 0)
+    assert len(vectorize(tmp_path / "s.zarr", tmp_path / "s.geojson.gz", larger).warnings) == 3
 
 
 @pytest.mark.parametrize("object_type", ["annotation", "detection"])

@@ -43,7 +43,7 @@ def random_map(seed: int, height: int, width: int, classes: int = 3) -> tuple[An
     return labels, to_bytes((raw / raw.sum(0)).astype(np.float32), 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     width=st.integers(30, 1500),
     height=st.integers(30, 900),
