@@ -56,7 +56,7 @@ def test_a_full_disk_is_one_line_and_the_rerun_goes_on(small_disk: Path, tmp_pat
     command = ("tile", slide, "--out", out, "--model", tiny_model, "--no-tissue", "--record", record)
     line = last_line(done := run(*command))
     assert done.returncode == 2
-    assert line.startswith("sampath-wsi: error: ")
+    assert line.startswith(f"sampath-wsi: error: {out}")
     assert "No space left on device. Free some space there and run again: finished work is kept." in line
     assert "No space left" in json.loads(record.read_text())["error"]
     assert not out.exists()

@@ -20,6 +20,7 @@ from sampath_wsi.cli import models as models
 from sampath_wsi.cli import prepare as prepare
 from sampath_wsi.cli import qupath as qupath
 from sampath_wsi.cli import results as results
+from sampath_wsi.cli import run as surroundings
 from sampath_wsi.cli import stages as stages
 from sampath_wsi.cli import testing as testing
 from sampath_wsi.cli import training as training
@@ -53,6 +54,7 @@ for module in (
 ):
     module.register(app)
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Failures of the machine that a user can mend, by the number that the system gives them.
 _REMEDIES = {
     errno.ENOSPC: "Free some space there and run again: finished work is kept.",
@@ -97,7 +99,9 @@ def main() -> None:
         if error.errno is None:
             raise
         remedy = _REMEDIES.get(error.errno, "Check the path; --debug before the command shows where it happened.")
-        where = f"{error.filename}: " if error.filename else ""
+        # Who writes to an open file is not told its name.
+        name = error.filename or (surroundings.given_options.get("out") if error.errno in _FULL else None)
+        where = f"{name}: " if name else ""
         _fail(one_line(f"{where}{error.strerror}. {remedy}"), error, 2)
     except ImportError as error:
         if (error.name or "").startswith("sampath_wsi"):  # a defect of this program

@@ -69,7 +69,7 @@ COHORT_OPTIONS = {
     "results": RESULTS,
     "out": RESULTS / "cohort.tsv",
     "page": RESULTS / "cohort.html",
-    "model": MODEL_DIR,
+    "model": CONFIG["model"],
     "config": json.dumps(SEGMENTATION_CONFIG),
 }
 COHORT_COMMAND = shlex.join(
@@ -165,7 +165,7 @@ def record(stage):
 def tile_options(row):
     """The options of the command `tile` for a row of the sample sheet."""
     return {
-        "model": MODEL_DIR,
+        "model": CONFIG["model"],
         "slide_id": row.slide,
         "mpp": row.mpp,
         "mpp_source": "sample sheet" if row.mpp else None,

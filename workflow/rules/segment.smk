@@ -4,7 +4,8 @@ from sampath_wsi.stores.integrity import set_aside
 from sampath_wsi.stores.store import aside_of
 
 SHARDS = CONFIG["infer"]["shards"]
-INFER_OPTIONS = arguments({"model": MODEL_DIR, **CONFIG["infer"], "shards": None})
+# The model as it was named: where the program is installed may change between runs, the weights' digest says what matters.
+INFER_OPTIONS = arguments({"model": CONFIG["model"], **CONFIG["infer"], "shards": None})
 # No parameter of its rule, because it changes no result, but a resource, which a module's rules know too.
 DASK = arguments({"dask": CONFIG["dask"]})
 
