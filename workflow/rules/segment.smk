@@ -4,7 +4,7 @@ from sampath_wsi.stores.integrity import set_aside
 from sampath_wsi.stores.store import aside_of
 
 SHARDS = CONFIG["infer"]["shards"]
-# The model as it was named: where the program is installed may change between runs, the weights' digest says what matters.
+# The model as it was named: where the program is installed may change, and the weights' digest says what matters.
 INFER_OPTIONS = arguments({"model": CONFIG["model"], **CONFIG["infer"], "shards": None})
 # No parameter of its rule, because it changes no result, but a resource, which a module's rules know too.
 DASK = arguments({"dask": CONFIG["dask"]})
@@ -193,7 +193,9 @@ def keep_finished_inference():
     last: with it a store is whole, and set aside it is what the job finds done. (Not where a file was forced by name.)
     """
     incomplete = set(workflow.dag.forcefiles) - set(workflow.dag_settings.forcerun)
-    for store in (RESULTS / "slides" / slide / "probabilities.zarr" for slide in SLIDES):
+    for store in (
+        RESULTS / "slides" / slide / "probabilities.zarr" for slide in SLIDES
+    ):
         if str(store / "zarr.json") in incomplete and (store / "zarr.json").exists():
             try:
                 set_aside(store, [])
