@@ -54,6 +54,17 @@ def leased_device(request: str = "auto") -> Iterator[torch.device]:
         yield torch.device("cpu")
 
 
+def settle_arithmetic() -> None:
+    """Let MKL choose its vector functions now, in one thread.
+
+    It chooses at the first call of one of them. Where several threads make it at once, as the layers of a model do, one
+    of them now and then computes that call in another way, which rounds differently.
+    """
+    import torch
+
+    torch.ones(16, device="cpu").sqrt()
+
+
 def first_device(request: str = "auto") -> torch.device:
     """The device that :func:`leased_device` would give if no other job used one; it is not held.
 

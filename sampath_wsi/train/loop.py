@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sampath_wsi.datasets.prepared import PreparedData
-from sampath_wsi.machine.device import describe_machine
+from sampath_wsi.machine.device import describe_machine, settle_arithmetic
 from sampath_wsi.model.bundle import save_bundle
 from sampath_wsi.model.checkpoints import read_checkpoint
 from sampath_wsi.progress import Progress
@@ -93,6 +93,7 @@ def _run(
     """Train on data that fit the recipe; see :func:`train`."""
     if options.threads:
         torch.set_num_threads(options.threads)
+    settle_arithmetic()
     rank, world = this_rank(), options.devices
     with held_devices(options) as (kind, devices), quiet_lightning():
         workers = default_workers(kind, world) if options.workers is None else options.workers

@@ -18,6 +18,8 @@ from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.zoo import resolve_model
 from sampath_wsi.inputs.sheet import read_slides
 from sampath_wsi.runs.plan import tell_scripts
+from sampath_wsi.stores.integrity import set_aside
+from sampath_wsi.stores.store import aside_of
 
 # Part of the parameters of every stage: a change of what a stage computes makes its results anew.
 STAGE_VERSIONS = {
@@ -173,3 +175,32 @@ def tile_options(row):
         "region": row.region,
         **CONFIG["tile"],
     }
+
+
+def kept_stores():
+    """Of the stores that are kept those of which anything is there: it is to be whole.
+
+    Nothing that is finished asks for them any more, so a store that was cut off or set aside (`sampath-wsi check
+    --repair`) would stay so. Who needs the space may delete them altogether.
+    """
+    names = ("probabilities.zarr", "segmentation.ome.zarr")
+    stores = [RESULTS / "slides" / slide / name for slide in SLIDES for name in names]
+    there = [store for store in stores if store.exists() or aside_of(store).exists()]
+    return [store / "zarr.json" for store in there]
+
+
+def keep_finished_inference():
+    """Before anything runs: keep the probabilities of jobs that ended well after Snakemake itself had been killed.
+
+    Snakemake takes them for incomplete and removes the output of a job before it does it again. But that file is written
+    last: with it a store is whole, and set aside it is what the job finds done. (Not where a file was forced by name.)
+    """
+    incomplete = set(workflow.dag.forcefiles) - set(workflow.dag_settings.forcerun)
+    for store in (
+        RESULTS / "slides" / slide / "probabilities.zarr" for slide in SLIDES
+    ):
+        if str(store / "zarr.json") in incomplete and (store / "zarr.json").exists():
+            try:
+                set_aside(store, [])
+            except SampathError as error:
+                logger.warning(str(error))

@@ -1,8 +1,5 @@
 # The four stages. They meet only in stores; every rule is one call of the command line.
 
-from sampath_wsi.stores.integrity import set_aside
-from sampath_wsi.stores.store import aside_of
-
 SHARDS = CONFIG["infer"]["shards"]
 # The model as it was named: where the program is installed may change, and the weights' digest says what matters.
 INFER_OPTIONS = arguments({"model": CONFIG["model"], **CONFIG["infer"], "shards": None})
@@ -172,32 +169,3 @@ rule vectorize:
     shell:
         "sampath-wsi vectorize {params.store:q} --out {output:q} {params.options}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
-
-
-def kept_stores():
-    """Of the stores that are kept those of which anything is there: it is to be whole.
-
-    Nothing that is finished asks for them any more, so a store that was cut off or set aside (`sampath-wsi check
-    --repair`) would stay so. Who needs the space may delete them altogether.
-    """
-    names = ("probabilities.zarr", "segmentation.ome.zarr")
-    stores = [RESULTS / "slides" / slide / name for slide in SLIDES for name in names]
-    there = [store for store in stores if store.exists() or aside_of(store).exists()]
-    return [store / "zarr.json" for store in there]
-
-
-def keep_finished_inference():
-    """Before anything runs: keep the probabilities of jobs that ended well after Snakemake itself had been killed.
-
-    Snakemake takes them for incomplete and removes the output of a job before it does it again. But that file is written
-    last: with it a store is whole, and set aside it is what the job finds done. (Not where a file was forced by name.)
-    """
-    incomplete = set(workflow.dag.forcefiles) - set(workflow.dag_settings.forcerun)
-    for store in (
-        RESULTS / "slides" / slide / "probabilities.zarr" for slide in SLIDES
-    ):
-        if str(store / "zarr.json") in incomplete and (store / "zarr.json").exists():
-            try:
-                set_aside(store, [])
-            except SampathError as error:
-                logger.warning(str(error))
