@@ -6,7 +6,8 @@ r"""Slides of joined GlaS images: some images of GlaS are the quadrants of one f
     python benchmarks/gland_fields.py path/to/glas fields --scores
 
 The first line writes slides, true class maps and a sample sheet, from a folder with samples.csv (name, split, field,
-quadrant), images/ and masks/; the last prints the gland's Dice on every field, and their mean.
+quadrant), images/ and masks/; the last prints, for every field, the gland's Dice and how much of the glands the tissue
+mask kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+import zarr
+from common import print_table
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -59,14 +62,18 @@ def write_slides(glas: Path, out: Path, split: str) -> Path:
 
 
 def print_scores(out: Path) -> None:
-    """The gland's Dice on every field that the workflow has scored."""
-    found = []
+    """The gland's Dice on every field that the workflow has scored, and how much of the glands it took for tissue."""
+    rows: list[tuple[object, ...]] = []
     for path in sorted((out / "results" / "slides").glob("*/evaluation.json")):
-        found.append(json.loads(path.read_text())["classes"]["Gland"]["dice"])
-        print(f"{path.parent.name}  {found[-1]:.4f}")
-    if not found:
+        evaluation = json.loads(path.read_text())
+        gland = tifffile.imread(evaluation["truth"]) == 2
+        labels = zarr.open_array(path.parent / "segmentation.ome.zarr" / "labels" / "classes" / "0", mode="r")[:]
+        tissue = np.asarray(Image.fromarray(np.asarray(labels)).resize(gland.shape[::-1], Image.Resampling.NEAREST)) > 0
+        rows.append((path.parent.name, evaluation["classes"]["Gland"]["dice"], 100 * tissue[gland].mean()))
+    if not rows:
         sys.exit(f"{out}: no field is scored yet; run the workflow on its slides.tsv first (--help)")
-    print(f"mean of {len(found)} fields  {np.mean(found):.4f}")
+    mean = [float(np.mean([row[column] for row in rows])) for column in (1, 2)]
+    print_table(("field", "gland Dice", "glands in the tissue mask %"), [*rows, (f"mean of {len(rows)}", *mean)])
 
 
 def main() -> None:

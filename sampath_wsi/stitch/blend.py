@@ -91,11 +91,11 @@ def at_least(values: NDArray[np.uint8], rows: NDArray[np.floating], columns: NDA
     -------
     ``(rows, columns)`` booleans, or a single boolean where all are alike: then nothing is interpolated.
     """
-    # The last pixels of a map may lie beyond the mask.
+    # Pixels of a map may lie before the mask and beyond it.
     top, left = (
         min(max(0, int(first) - 1), size - 1) for first, size in zip((rows[0], columns[0]), values.shape, strict=True)
     )
-    part = values[top : int(rows[-1]) + 3, left : int(columns[-1]) + 3]
+    part = values[top : max(0, int(rows[-1])) + 3, left : max(0, int(columns[-1])) + 3]
     if part.min() >= limit or part.max() < limit:
         return bool(part.flat[0] >= limit)
     return bilinear(part.astype(np.float32), rows - top, columns - left) >= limit
