@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
-# No test is timed: on a busy machine an example takes as long as it takes.
-settings.register_profile("untimed", deadline=None)
+# No test is timed: on a busy machine an example takes as long as it takes. CI draws the same examples each time, people
+# who run the tests draw others.
+settings.register_profile("untimed", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("untimed")
 
 
