@@ -11,6 +11,7 @@ import pickle
 import random
 import shutil
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.hostile.mutate import NASTY, damaged, damaged_json, damaged_slide, na
 ZOO = Path(__file__).resolve().parents[2] / "sampath_wsi" / "model" / "zoo" / "demo"
 
 
-class Kind:
+class Kind(ABC):
     """A kind of input: how a case is made, and what works on it in a folder of its own."""
 
     name = ""
@@ -36,13 +37,13 @@ class Kind:
     def warm_up(self, folder: Path) -> None:
         """Do everything once on a sound input, before children are forked."""
 
+    @abstractmethod
     def make(self, rng: random.Random, number: int) -> Any:
         """A case."""
-        raise NotImplementedError
 
+    @abstractmethod
     def target(self, case: Any, folder: Path) -> None:
         """Work on a case; SampathError is fine."""
-        raise NotImplementedError
 
     def tidy(self, folder: Path) -> None:
         """Remove what a case may leave: the inputs, and outputs where they belong, whole or unfinished."""
