@@ -34,7 +34,7 @@ class Kind(ABC):
     def __init__(self, data: Path) -> None:
         self.data = data
 
-    def warm_up(self, folder: Path) -> None:
+    def warm_up(self, folder: Path) -> None:  # noqa: B027 - not every kind has to
         """Do everything once on a sound input, before children are forked."""
 
     @abstractmethod
