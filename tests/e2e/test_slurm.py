@@ -118,7 +118,8 @@ def test_a_run_on_slurm_gives_what_a_local_run_gives(tmp_path: Path, tiny_model:
     assert slurm.command("squeue", "--noheader") == ""
     assert processes_of(folder) == []
     assert [p for p in (folder / "tmp").rglob("*") if p.is_file()] == []
-    assert list((folder / ".snakemake").glob("tmp.*")) == []
+    # (The Snakemake of the job that was cancelled may not have come to remove its empty folder.)
+    assert [p for p in (folder / ".snakemake").glob("tmp.*/**/*") if p.is_file()] == []
     assert list((folder / "results").rglob("tiles.zarr")) == []
 
     shared = shared_inference(tmp_path / "elsewhere", folder / "data" / "a.tif", tiny_model, slurm)
