@@ -122,7 +122,7 @@ def print_shares(forward: Any, device: str) -> None:
 def write_image(path: Path, size_px: int) -> None:
     """A tile of a synthetic slide, (y, x, 3) bytes."""
     from sampath_wsi.geometry import Box
-    from sampath_wsi.slide import SlideReader, inspect_slide
+    from sampath_wsi.slides import SlideReader, inspect_slide
     from sampath_wsi.synthetic import make_slide
 
     with tempfile.TemporaryDirectory() as scratch:

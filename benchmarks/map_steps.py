@@ -11,11 +11,11 @@ from typing import Any
 from unittest import mock
 
 from sampath_wsi.qupath import ObjectWriter
-from sampath_wsi.stitch import stage as stitch
+from sampath_wsi.stages.stitch import stage as stitch
+from sampath_wsi.stages.vectorize import core, drawing, outline, survey
+from sampath_wsi.stages.vectorize.chunks import StoreMap
 from sampath_wsi.stores import pyramid
 from sampath_wsi.stores.shards import Shards
-from sampath_wsi.vectorize import core, drawing, outline, survey
-from sampath_wsi.vectorize.chunks import StoreMap
 
 STEPS: dict[str, list[tuple[str, Any, str]]] = {
     "stitch": [
@@ -84,8 +84,8 @@ def _timed_steps(watch: Stopwatch, stage: str) -> Iterator[None]:
 
 def step_shares(probabilities: Path, segmentation: Path, out: Path) -> list[tuple[object, ...]]:
     """Rows of stage, step, seconds and share of the stage."""
-    from sampath_wsi.stitch.stage import stitch as stitch_store
-    from sampath_wsi.vectorize.stage import vectorize
+    from sampath_wsi.stages.stitch.stage import stitch as stitch_store
+    from sampath_wsi.stages.vectorize.stage import vectorize
 
     stages: dict[str, Callable[[], object]] = {
         "stitch": lambda: stitch_store(probabilities, segmentation, threads=1),

@@ -25,10 +25,10 @@ from big_slide import big_slide
 from common import print_machine, print_table, watched_memory
 from numpy.typing import NDArray
 
-from sampath_wsi.infer.stage import Batch, ModelFrame, infer
+from sampath_wsi.stages.infer.stage import Batch, ModelSpec, infer
 from sampath_wsi.stores.store import GrowingStore, Provenance, open_store, read_array
 
-FRAME = ModelFrame("stand-in", "0" * 64, trivial.CLASSES, trivial.MPP, trivial.TILE_PX, trivial.STRIDE)
+FRAME = ModelSpec("stand-in", "0" * 64, trivial.CLASSES, trivial.MPP, trivial.TILE_PX, trivial.STRIDE)
 MODEL_LOADS_S = 1.0
 
 

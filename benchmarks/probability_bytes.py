@@ -17,7 +17,7 @@ from zarr import open_array
 
 from sampath_wsi.model import load_bundle
 from sampath_wsi.probability import argmax_label, to_bytes
-from sampath_wsi.stitch.blend import blend
+from sampath_wsi.stages.stitch.blend import blend
 from sampath_wsi.stores.store import open_store, read_array
 
 

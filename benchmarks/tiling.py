@@ -30,7 +30,7 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from sampath_wsi.geometry import Box, TileGrid
-from sampath_wsi.slide import SlideInfo, SlideReader, inspect_slide
+from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
 from sampath_wsi.stores.store import create_array, open_store
 
 HERE = Path(__file__).resolve().parent

@@ -22,7 +22,7 @@ from common import print_machine, print_table
 from sampath_wsi.model import SamPath, build_model
 from sampath_wsi.model.sampath import trainable_parameters, upsample_logits
 from sampath_wsi.model.templates import template_card
-from sampath_wsi.train.loss import sam_path_loss
+from sampath_wsi.training.loss import sam_path_loss
 
 MB = 1e6
 

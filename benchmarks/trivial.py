@@ -68,8 +68,8 @@ class TrivialPredictor:
 
 
 def tile(slide: Path, folder: Path) -> None:
-    from sampath_wsi.slide import inspect_slide
-    from sampath_wsi.tile.stage import TileOptions, tile_slide
+    from sampath_wsi.slides import inspect_slide
+    from sampath_wsi.stages.tile import TileOptions, tile_slide
 
     begin_work()
     options = TileOptions(MPP, TILE_PX, OVERLAP_PX, STRIDE)
@@ -79,24 +79,24 @@ def tile(slide: Path, folder: Path) -> None:
 def infer(slide: Path, folder: Path) -> None:
     import torch  # noqa: F401 (its import is start-up)
 
-    from sampath_wsi.infer.stage import ModelFrame
-    from sampath_wsi.infer.stage import infer as infer_store
+    from sampath_wsi.stages.infer.stage import ModelSpec
+    from sampath_wsi.stages.infer.stage import infer as infer_store
 
     begin_work()
-    frame = ModelFrame("trivial", "0" * 64, CLASSES, MPP, TILE_PX, STRIDE)
+    frame = ModelSpec("trivial", "0" * 64, CLASSES, MPP, TILE_PX, STRIDE)
     out = folder / "probabilities.zarr"
     infer_store(folder / "tiles.zarr", out, frame, TrivialPredictor, precision="fp32", batch=_BATCH)
 
 
 def stitch(slide: Path, folder: Path) -> None:
-    from sampath_wsi.stitch.stage import stitch as stitch_store
+    from sampath_wsi.stages.stitch.stage import stitch as stitch_store
 
     begin_work()
     stitch_store(folder / "probabilities.zarr", folder / "segmentation.ome.zarr", threads=2)
 
 
 def vectorize(slide: Path, folder: Path) -> None:
-    from sampath_wsi.vectorize.stage import vectorize as vectorize_store
+    from sampath_wsi.stages.vectorize.stage import vectorize as vectorize_store
 
     begin_work()
     vectorize_store(folder / "segmentation.ome.zarr", folder / "segmentation.geojson.gz", workers=2)

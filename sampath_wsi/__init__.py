@@ -9,33 +9,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sampath_wsi.api.models import OwnModel, read_card, ready_model, tile_options
-    from sampath_wsi.api.results import Segmentation, read_results
-    from sampath_wsi.api.segment import segment_slide
     from sampath_wsi.classes import TissueClass
     from sampath_wsi.errors import SampathError
-    from sampath_wsi.slide import SlideReader, inspect_slide
-    from sampath_wsi.tile.stage import tile_slide
+    from sampath_wsi.model.ready import CustomModel, read_card, ready_model, tile_options
+    from sampath_wsi.pipeline import segment_slide
+    from sampath_wsi.results import Segmentation, read_results
+    from sampath_wsi.slides import SlideReader, inspect_slide
+    from sampath_wsi.stages.tile import tile_slide
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "OwnModel": "api.models",
+    "CustomModel": "model.ready",
     "SampathError": "errors",
-    "Segmentation": "api.results",
-    "SlideReader": "slide",
+    "Segmentation": "results",
+    "SlideReader": "slides",
     "TissueClass": "classes",
-    "inspect_slide": "slide",
-    "read_card": "api.models",
-    "read_results": "api.results",
-    "ready_model": "api.models",
-    "segment_slide": "api.segment",
-    "tile_options": "api.models",
-    "tile_slide": "tile.stage",
+    "inspect_slide": "slides",
+    "read_card": "model.ready",
+    "read_results": "results",
+    "ready_model": "model.ready",
+    "segment_slide": "pipeline",
+    "tile_options": "model.ready",
+    "tile_slide": "stages.tile",
 }
 
 __all__ = [
-    "OwnModel",
+    "CustomModel",
     "SampathError",
     "Segmentation",
     "SlideReader",

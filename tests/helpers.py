@@ -9,8 +9,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
-from sampath_wsi.infer.stage import Batch, ModelFrame
 from sampath_wsi.probability import to_bytes
+from sampath_wsi.stages.infer.stage import Batch, ModelSpec
 from sampath_wsi.stores.store import GrowingStore, Provenance
 
 CLASSES = (
@@ -123,7 +123,7 @@ def blob_slide(path: Path, size: int = 600, mpp: float | None = 0.5) -> Path:
 class ColourModel:
     """Stands in for a network where only the pipeline is tested: the class follows from a tile's mean colours."""
 
-    def __init__(self, frame: ModelFrame) -> None:
+    def __init__(self, frame: ModelSpec) -> None:
         self.frame = frame
         self.calls: list[int] = []
 
@@ -136,5 +136,5 @@ class ColourModel:
         return to_bytes(scores / scores.sum(1, keepdims=True), 1), np.full((count, classes), 0.5, np.float32)
 
 
-def model_frame(grid: TileGrid) -> ModelFrame:
-    return ModelFrame("colour", "f" * 64, CLASSES, grid.mpp_model, grid.tile_model_px, grid.output_stride)
+def model_spec(grid: TileGrid) -> ModelSpec:
+    return ModelSpec("colour", "f" * 64, CLASSES, grid.mpp_model, grid.tile_model_px, grid.output_stride)

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sampath_wsi.doctor import examine, machine, software
-from sampath_wsi.doctor.findings import Result, run_check
 from sampath_wsi.machine import facts as this_machine
+from sampath_wsi.machine.doctor import examine, machine, software
+from sampath_wsi.machine.doctor.findings import Result, run_check
 from sampath_wsi.model import registry, zoo
 
 from .cli.test_cli import run
@@ -81,7 +81,7 @@ def test_packages_that_are_too_old_or_missing(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_openslide_that_reads_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sampath_wsi.slide import SlideReader
+    from sampath_wsi.slides import SlideReader
 
     monkeypatch.setattr(SlideReader, "read", lambda *_, **__: 0)
     assert statuses(software.openslide()) == ["fail"]

@@ -18,11 +18,11 @@ import pytest
 
 from sampath_wsi.errors import SlideError, StoreError
 from sampath_wsi.qupath import ObjectWriter
-from sampath_wsi.slide import SlideReader, inspect_slide
-from sampath_wsi.tile.stage import TileOptions, tile_slide
+from sampath_wsi.slides import SlideReader, inspect_slide
+from sampath_wsi.stages.tile import TileOptions, tile_slide
 
 from .helpers import blob_slide, write_slide
-from .vectorize.maps import CLASSES, natural_map, write_segmentation
+from .stages.vectorize.maps import CLASSES, natural_map, write_segmentation
 
 COMMAND = str(Path(sys.executable).with_name("sampath-wsi"))
 OPTIONS = TileOptions(0.5, 64, 16, 4)

@@ -18,16 +18,16 @@ import shapely
 import tifffile
 
 from sampath_wsi.classes import TissueClass
+from sampath_wsi.cohort.table import CohortRow, read_cohort, write_cohort
 from sampath_wsi.errors import AnnotationError, ConfigError, ModelError, SampathError, SlideError
 from sampath_wsi.files import write_json
 from sampath_wsi.geometry import Box
-from sampath_wsi.inputs.validation import check_finite
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.qupath import encode_object, read_annotations
-from sampath_wsi.report.cohort import CohortRow, read_cohort, write_cohort
-from sampath_wsi.slide import SlideReader, inspect_slide
-from sampath_wsi.slide.jpeg_tiles import find_jpeg_tiles
-from sampath_wsi.tile.tissue import TissueOptions, find_tissue
+from sampath_wsi.runs.validation import check_finite
+from sampath_wsi.slides import SlideReader, inspect_slide
+from sampath_wsi.slides.jpeg_tiles import find_jpeg_tiles
+from sampath_wsi.tissue.mask import TissueOptions, find_tissue
 
 from .conftest import ROOT
 from .helpers import blob_slide, make_grid, write_slide
@@ -144,8 +144,8 @@ def test_what_is_too_large_to_read_at_once_is_read_in_pieces(tmp_path: Path, mon
     info = inspect_slide(jpeg_slide(tmp_path / "a.tif"))
     boxes = (Box(-20, 4, 400, 320), (100, 80)), (Box(3.3, 5.7, 300.5, 200.25), (70, 60))
     whole = [SlideReader(info).read(box, size) for box, size in boxes]
-    monkeypatch.setattr("sampath_wsi.slide.reader._MAX_READ_PX", 100)
-    monkeypatch.setattr("sampath_wsi.slide.reader._OVERVIEW_READ_PX", 64)
+    monkeypatch.setattr("sampath_wsi.slides.reader._MAX_READ_PX", 100)
+    monkeypatch.setattr("sampath_wsi.slides.reader._OVERVIEW_READ_PX", 64)
     reader = SlideReader(info)
     reader.expect([boxes[0][0]], boxes[0][1])
     pieces = [reader.read(box, size) for box, size in boxes]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sampath_wsi.errors import SlideError
-from sampath_wsi.inspection.slide import inspect
+from sampath_wsi.runs.inspection import inspect
 
 from .cli.test_cli import run
 from .helpers import blob_slide, write_slide
@@ -78,7 +78,7 @@ def test_a_slide_without_a_pyramid_or_tissue_warns(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slide = write_slide(tmp_path / "empty.tif", np.full((400, 400, 3), 245, np.uint8))
-    monkeypatch.setattr("sampath_wsi.inspection.slide._SINGLE_LEVEL_PX", 1e4)
+    monkeypatch.setattr("sampath_wsi.runs.inspection._SINGLE_LEVEL_PX", 1e4)
     report = inspect(slide, model=str(tiny_model))
     assert report.warnings[0].startswith("it has no pyramid")
     assert report.warnings[1] == "no tissue was found"

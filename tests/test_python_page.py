@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import sampath_wsi
-from sampath_wsi import OwnModel, TissueClass, read_results, segment_slide
+from sampath_wsi import CustomModel, TissueClass, read_results, segment_slide
 from sampath_wsi.errors import ConfigError, ModelError, StoreError
 
 from .conftest import ROOT
@@ -45,10 +45,10 @@ def colours(rgb: np.ndarray) -> np.ndarray:
     return np.moveaxis(small / small.sum(-1, keepdims=True), -1, 1)
 
 
-def own(**changes: object) -> OwnModel:
+def own(**changes: object) -> CustomModel:
     classes = tuple(TissueClass(name=name, color=(9, 9, 9)) for name in ("R", "G", "B"))
     fields = {"name": "own", "classes": classes, "mpp": 0.5, "tile_px": 128, "overlap_px": 16, "predict": colours}
-    return OwnModel(**{**fields, **changes})  # type: ignore[arg-type]
+    return CustomModel(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def test_a_second_call_predicts_nothing_and_another_version_everything(tmp_path: Path) -> None:

@@ -17,15 +17,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import sampath_wsi.api.facts
-import sampath_wsi.api.models
-import sampath_wsi.infer.predictor
-import sampath_wsi.infer.stage
-import sampath_wsi.inputs.sheet
+import sampath_wsi.facts
 import sampath_wsi.machine.facts
-import sampath_wsi.stitch.stage
-import sampath_wsi.tile.stage
-import sampath_wsi.vectorize  # noqa: F401
+import sampath_wsi.model.ready
+import sampath_wsi.runs.sheet
+import sampath_wsi.stages.infer.predictor
+import sampath_wsi.stages.infer.stage
+import sampath_wsi.stages.stitch.stage
+import sampath_wsi.stages.tile
+import sampath_wsi.stages.vectorize  # noqa: F401
 from sampath_wsi.cli import main
 from sampath_wsi.cli.run import StageRun
 from sampath_wsi.model.bundle import load_bundle

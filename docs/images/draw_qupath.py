@@ -23,9 +23,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from shapely.plotting import patch_from_polygon
 
-from sampath_wsi.vectorize.options import VectorizeOptions
-from sampath_wsi.vectorize.stage import vectorize
-from sampath_wsi.vectorize.tiles import write_tile_objects
+from sampath_wsi.stages.vectorize.options import VectorizeOptions
+from sampath_wsi.stages.vectorize.stage import vectorize
+from sampath_wsi.stages.vectorize.tiles import write_tile_objects
 
 OUT = Path(__file__).parent
 SHOWN_PX = 1000

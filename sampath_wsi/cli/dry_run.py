@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from sampath_wsi.api.models import ReadyModel
-    from sampath_wsi.infer.parts import Part
+    from sampath_wsi.model.ready import ReadyModel
+    from sampath_wsi.stages.infer.parts import Part
+    from sampath_wsi.stages.tile import TilePlan
     from sampath_wsi.stores.store import Provenance
-    from sampath_wsi.tile.stage import TilePlan
-    from sampath_wsi.train.plan import TrainingPlan
+    from sampath_wsi.training.plan import TrainingPlan
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be written, and from where it goes on.")]
 
 
 def say_tiles(out: Path, plan: TilePlan) -> None:
     """Of stage 1."""
-    from sampath_wsi.tile.stage import finished_tiles
+    from sampath_wsi.stages.tile import finished_tiles
 
     grid = plan.provenance.grid
     count, size = len(grid.tiles), grid.tile_model_px
@@ -35,8 +35,8 @@ def say_tiles(out: Path, plan: TilePlan) -> None:
 
 def say_probabilities(out: Path, tiles: Path, model: ReadyModel, part: Part | None) -> None:
     """Of stage 2."""
-    from sampath_wsi.infer.parts import held_batches
-    from sampath_wsi.infer.stage import plan_probabilities
+    from sampath_wsi.stages.infer.parts import held_batches
+    from sampath_wsi.stages.infer.stage import plan_probabilities
     from sampath_wsi.stores.store import open_store
 
     made_by = open_store(tiles, "tiles")[1]

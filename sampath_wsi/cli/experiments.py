@@ -82,7 +82,7 @@ def report(
     Example: sampath-wsi experiment report crag results/experiments/crag/official/test/*/scores.json --out tables
     """
     with stage_run("experiment report", data_set, None):
-        from sampath_wsi.experiments.report import write_report
+        from sampath_wsi.training.experiments.report import write_report
 
         write_report(data_set, scores, leakage or [], out, smoke=smoke)
         log.info("experiment report: %s", out / "report.md")
@@ -101,7 +101,7 @@ def sweep(
     Example: sampath-wsi experiment sweep crag crag/official/test/*/scores.json --alpha 0.125 --beta 0 --out tables
     """
     with stage_run("experiment sweep", data_set, None):
-        from sampath_wsi.experiments.report import write_sweep
+        from sampath_wsi.training.experiments.report import write_sweep
 
         write_sweep(data_set, scores, (alpha, beta), out, smoke=smoke)
         log.info("experiment sweep: %s", out / "sweep.md")

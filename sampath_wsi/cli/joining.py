@@ -28,7 +28,7 @@ def join(
     Example: sampath-wsi join a/probabilities.zarr --shards 4
     """
     with stage_run("infer", f"{out}, {shards} shards", record) as run:
-        from sampath_wsi.infer.join import join as join_store
+        from sampath_wsi.stages.infer.join import join as join_store
 
         facts = join_store(out, shards)
         run.facts.update(tiles=facts.get("tiles"), computed=facts.get("computed"), shards=shards)

@@ -13,7 +13,7 @@ from sampath_wsi.cli.options import Device, Json, Model, Mpp
 from sampath_wsi.cli.run import shown_progress
 
 if TYPE_CHECKING:
-    from sampath_wsi.inspection.slide import SlideReport
+    from sampath_wsi.runs.inspection import SlideReport
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def doctor(
 
     Example: sampath-wsi doctor
     """
-    from sampath_wsi.doctor import examine
+    from sampath_wsi.machine.doctor import examine
 
     found = []
     for finding in examine(results):
@@ -67,8 +67,8 @@ def inspect(
     Example: sampath-wsi inspect a.svs --model demo
     """
     with shown_progress("inspect") as progress:
-        from sampath_wsi.inputs.sheet import parse_mpp
-        from sampath_wsi.inspection.slide import inspect as inspect_slide
+        from sampath_wsi.runs.inspection import inspect as inspect_slide
+        from sampath_wsi.runs.sheet import parse_mpp
 
         report = inspect_slide(
             slide,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sampath_wsi.report.cohort import SlideOutcome
+    from sampath_wsi.cohort.table import SlideOutcome
 
 _MOST_REASONS = 20
 

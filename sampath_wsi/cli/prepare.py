@@ -13,7 +13,7 @@ from sampath_wsi.cli.run import log, stage_run
 from sampath_wsi.cli.splits import add_split_commands
 
 if TYPE_CHECKING:
-    from sampath_wsi.datasets.prepare.tally import Summary
+    from sampath_wsi.training.data.prepare.tally import Summary
 
 group = App(
     help="""Prepare training data, and split them.
@@ -51,7 +51,7 @@ def bcss(source: Source, out: Out, coding: CodingFile = None, tile_px: TilePx = 
 
     Example: sampath-wsi prepare bcss downloads/BCSS data/bcss
     """
-    from sampath_wsi.datasets.prepare.bcss import prepare_bcss
+    from sampath_wsi.training.data.prepare.bcss import prepare_bcss
 
     _prepare(prepare_bcss, source, out, coding, tile_px=tile_px, mpp=mpp)
 
@@ -61,7 +61,7 @@ def crag(source: Source, out: Out, coding: CodingFile = None, tile_px: TilePx = 
 
     Example: sampath-wsi prepare crag downloads/CRAG data/crag
     """
-    from sampath_wsi.datasets.prepare.crag import prepare_crag
+    from sampath_wsi.training.data.prepare.crag import prepare_crag
 
     _prepare(prepare_crag, source, out, coding, tile_px=tile_px, mpp=mpp)
 
@@ -71,7 +71,7 @@ def glas(source: Source, out: Out, coding: CodingFile = None, tile_px: TilePx = 
 
     Example: sampath-wsi prepare glas downloads/GlaS data/glas
     """
-    from sampath_wsi.datasets.prepare.glas import prepare_glas
+    from sampath_wsi.training.data.prepare.glas import prepare_glas
 
     _prepare(prepare_glas, source, out, coding, tile_px=tile_px, mpp=mpp)
 
@@ -89,7 +89,7 @@ def annotated(
 
     Example: sampath-wsi prepare annotations annotated.tsv data/mine --mpp 0.5
     """
-    from sampath_wsi.datasets.prepare.annotations import prepare_annotations
+    from sampath_wsi.training.data.prepare.annotations import prepare_annotations
 
     _prepare(prepare_annotations, sheet, out, coding, tile_px=tile_px, mpp=mpp)
 
@@ -108,7 +108,7 @@ def synthetic(
     Example: sampath-wsi prepare synthetic data/synthetic
     """
     with stage_run("prepare", str(out), None) as run:
-        from sampath_wsi.datasets.prepare.synthetic import prepare_synthetic
+        from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic
 
         prepare_synthetic(
             out,
@@ -133,7 +133,7 @@ def synthetic_glands(
     Example: sampath-wsi prepare synthetic-glands data/synthetic-glands
     """
     with stage_run("prepare", str(out), None) as run:
-        from sampath_wsi.datasets.prepare.synthetic_glands import prepare_synthetic_glands
+        from sampath_wsi.training.data.prepare.synthetic_glands import prepare_synthetic_glands
 
         prepare_synthetic_glands(out, images=images, val_images=val_images, seed=seed, progress=run.progress)
 
@@ -141,7 +141,7 @@ def synthetic_glands(
 def _prepare(prepare: Callable[..., Summary], source: Path, out: Path, coding: Path | None, **options: Any) -> None:
     """Run a preparation with its progress; log its warnings and its summary."""
     with stage_run("prepare", str(source), None) as run:
-        from sampath_wsi.datasets.prepare.coding import load_coding
+        from sampath_wsi.training.data.prepare.coding import load_coding
 
         chosen = None if coding is None else load_coding(coding)
         summary = prepare(source, out, coding=chosen, progress=run.progress, **options)

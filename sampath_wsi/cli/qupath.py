@@ -56,7 +56,7 @@ def tiles(
     Example: sampath-wsi qupath tiles a/segmentation.ome.zarr --out a/tiles.geojson.gz
     """
     with stage_run("tile-objects", str(segmentation), record) as run:
-        from sampath_wsi.vectorize.tiles import write_tile_objects
+        from sampath_wsi.stages.vectorize.tiles import write_tile_objects
 
         result = write_tile_objects(segmentation, out, frame=frame, progress=run.progress)
         run.facts.update(objects=result.tiles, left_out=result.left_out, frame=frame)

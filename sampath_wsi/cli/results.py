@@ -15,7 +15,7 @@ from sampath_wsi.cli.run import log, shown_progress, stage_run
 from sampath_wsi.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from sampath_wsi.report.cohort import SlideOutcome
+    from sampath_wsi.cohort.table import SlideOutcome
 
 _SHOWN = {
     "segmentation.geojson.gz": "Objects for QuPath",
@@ -55,9 +55,9 @@ def report(
     Example: sampath-wsi report a.svs a/segmentation.ome.zarr --overlay a/overlay.png --summary a/summary.json
     """
     with stage_run("report", str(slide), None if dry_run else record):
-        from sampath_wsi.inputs.sheet import parse_mpp
-        from sampath_wsi.report import stage as reporting
-        from sampath_wsi.slide import inspect_slide
+        from sampath_wsi.runs.sheet import parse_mpp
+        from sampath_wsi.slides import inspect_slide
+        from sampath_wsi.stages.report import stage as reporting
         from sampath_wsi.stores.store import open_store
 
         info = inspect_slide(slide, mpp=parse_mpp(mpp) if mpp else (1.0, 1.0))
@@ -93,8 +93,8 @@ def cohort(
 
     Example: sampath-wsi cohort --slides config/slides.tsv --results results --out cohort.tsv --page cohort.html
     """
-    from sampath_wsi.inputs.sheet import read_slides
-    from sampath_wsi.report.cohort import cohort_rows, read_cohort, write_cohort
+    from sampath_wsi.cohort.table import cohort_rows, read_cohort, write_cohort
+    from sampath_wsi.runs.sheet import read_slides
 
     settings = _read_settings(config)
     outcomes = read_cohort(cohort_rows(read_slides(slides), results, settings))
@@ -128,9 +128,9 @@ def _write_page(
     model: str | None,
     config: dict[str, Any] | None,
 ) -> None:
+    from sampath_wsi.cohort import write_page
     from sampath_wsi.model.card import CARD_NAME, ModelCard
     from sampath_wsi.model.zoo import resolve_model
-    from sampath_wsi.page import write_page
 
     card = ModelCard.read(resolve_model(model) / CARD_NAME) if model else None
     write_page(outcomes, results, page, table=table, card=card, config=config)
@@ -151,7 +151,7 @@ def evaluate(
     """
     with stage_run("evaluate", str(segmentation), record):
         from sampath_wsi.files import write_json
-        from sampath_wsi.scoring.evaluate import evaluate as evaluate_store
+        from sampath_wsi.stages.evaluate import evaluate as evaluate_store
 
         scores = evaluate_store(segmentation, truth, ignore=ignore)
         write_json(out, scores)
@@ -167,7 +167,7 @@ def show(
 
     Example: sampath-wsi show results
     """
-    from sampath_wsi.report.cohort import read_json
+    from sampath_wsi.cohort.table import read_json
 
     folders = sorted(path for path in results.glob("slides/*") if path.is_dir())
     finished = [folder for folder in folders if (folder / "summary.json").exists()]

@@ -41,10 +41,10 @@ def split(
     Example: sampath-wsi prepare split data/glas data/glas-disjoint.csv --folds 5 --disjoint-from testA
     """
     with stage_run("prepare split", str(data), None) as run:
-        from sampath_wsi.datasets.leakage import leakage_of
-        from sampath_wsi.datasets.prepared import read_prepared
-        from sampath_wsi.datasets.split_plan import SplitPlan, make_splits
-        from sampath_wsi.datasets.splits import write_splits
+        from sampath_wsi.training.data.leakage import leakage_of
+        from sampath_wsi.training.data.prepared import read_prepared
+        from sampath_wsi.training.data.split_plan import SplitPlan, make_splits
+        from sampath_wsi.training.data.splits import write_splits
 
         plan = SplitPlan(folds, fold, val_share, authors, within or (), disjoint_from, seed)
         prepared = read_prepared(data)
@@ -70,9 +70,9 @@ def check(
 
     Example: sampath-wsi prepare check data/glas --out glas-leakage.json
     """
-    from sampath_wsi.datasets.leakage import leakage_of
-    from sampath_wsi.datasets.prepared import read_prepared
     from sampath_wsi.files import write_json
+    from sampath_wsi.training.data.leakage import leakage_of
+    from sampath_wsi.training.data.prepared import read_prepared
 
     with shown_progress("prepare check") as progress:
         report = leakage_of(read_prepared(data, splits), hash_pixels=pixels, progress=progress)

@@ -48,13 +48,13 @@ def tile(
     Example: sampath-wsi tile a.svs --out a/tiles.zarr --model demo
     """
     with stage_run("tile", str(slide), None if dry_run else record) as run:
-        from sampath_wsi.api.facts import tile_facts
-        from sampath_wsi.api.models import read_card, tile_options
-        from sampath_wsi.inputs.sheet import parse_mpp, safe_id
-        from sampath_wsi.inputs.validation import check_finite
-        from sampath_wsi.slide import inspect_slide
-        from sampath_wsi.tile.stage import plan_tiles, write_tiles
-        from sampath_wsi.tile.tissue import TissueOptions
+        from sampath_wsi.facts import tile_facts
+        from sampath_wsi.model.ready import read_card, tile_options
+        from sampath_wsi.runs.sheet import parse_mpp, safe_id
+        from sampath_wsi.runs.validation import check_finite
+        from sampath_wsi.slides import inspect_slide
+        from sampath_wsi.stages.tile import plan_tiles, write_tiles
+        from sampath_wsi.tissue.mask import TissueOptions
 
         check_finite(
             min_tissue=min_tissue,
@@ -109,10 +109,10 @@ def infer(
     Example: sampath-wsi infer a/tiles.zarr --out a/probabilities.zarr --model demo
     """
     with stage_run("infer", str(tiles), None if dry_run else record) as run, ExitStack() as held:
-        from sampath_wsi.api.facts import infer_facts
-        from sampath_wsi.api.models import ready_model
-        from sampath_wsi.infer.parts import Part
-        from sampath_wsi.infer.stage import infer as infer_store
+        from sampath_wsi.facts import infer_facts
+        from sampath_wsi.model.ready import ready_model
+        from sampath_wsi.stages.infer.parts import Part
+        from sampath_wsi.stages.infer.stage import infer as infer_store
 
         part = Part.parse(shard) if shard else None
         ready = held.enter_context(
@@ -162,9 +162,9 @@ def stitch(
     Example: sampath-wsi stitch a/probabilities.zarr --out a/segmentation.ome.zarr
     """
     with stage_run("stitch", str(probabilities), None if dry_run else record) as run:
-        from sampath_wsi.api.facts import stitch_facts
-        from sampath_wsi.stitch.stage import StitchOptions, plan_segmentation
-        from sampath_wsi.stitch.stage import stitch as stitch_store
+        from sampath_wsi.facts import stitch_facts
+        from sampath_wsi.stages.stitch.stage import StitchOptions, plan_segmentation
+        from sampath_wsi.stages.stitch.stage import stitch as stitch_store
         from sampath_wsi.stores.store import open_store
 
         options = StitchOptions(dtype, mask_to_tissue)
@@ -207,10 +207,10 @@ def vectorize(
     Example: sampath-wsi vectorize a/segmentation.ome.zarr --out a/segmentation.geojson.gz
     """
     with stage_run("vectorize", str(segmentation), None if dry_run else record) as run:
-        from sampath_wsi.api.facts import vectorize_facts
-        from sampath_wsi.inputs.validation import check_finite
-        from sampath_wsi.vectorize.options import VectorizeOptions
-        from sampath_wsi.vectorize.stage import vectorize as vectorize_store
+        from sampath_wsi.facts import vectorize_facts
+        from sampath_wsi.runs.validation import check_finite
+        from sampath_wsi.stages.vectorize.options import VectorizeOptions
+        from sampath_wsi.stages.vectorize.stage import vectorize as vectorize_store
 
         check_finite(tolerance=tolerance, min_area=min_area, min_hole=min_hole)
         options = VectorizeOptions(

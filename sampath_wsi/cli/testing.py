@@ -44,8 +44,8 @@ def score(
     Example: sampath-wsi test runs/glas/model --data data/glas --split testA --out results/glas
     """
     with stage_run("test", model, None) as run:
-        from sampath_wsi.scoring.subjects import score_model
-        from sampath_wsi.scoring.testing import ScoringSpec
+        from sampath_wsi.training.scoring.subjects import score_model
+        from sampath_wsi.training.scoring.testing import ScoringSpec
 
         spec = ScoringSpec(data, split, out, splits, device, threads, maps)
         scores = score_model(
@@ -79,8 +79,8 @@ def score_dots(
     Example: sampath-wsi test-dots --sam sam_vit_b --data data/crag --out results/vanilla --drop-larger-than 0.5
     """
     with stage_run("test-dots", sam, None) as run:
-        from sampath_wsi.scoring.subjects import score_dots as score_with_dots
-        from sampath_wsi.scoring.testing import ScoringSpec
+        from sampath_wsi.training.scoring.subjects import score_dots as score_with_dots
+        from sampath_wsi.training.scoring.testing import ScoringSpec
 
         spec = ScoringSpec(data, split, out, splits, device, threads, maps)
         scores = score_with_dots(sam, spec, drop_larger_than=drop_larger_than, progress=run.progress)

@@ -67,9 +67,9 @@ def train(
         logging.disable(logging.WARNING)
     # Lightning minds SIGTERM itself.
     with stage_run("train", str(recipe), None, stops=False) as run:
-        from sampath_wsi.train.loop import train as train_model
-        from sampath_wsi.train.plan import plan_training
-        from sampath_wsi.train.trainer import RunOptions
+        from sampath_wsi.training.loop import train as train_model
+        from sampath_wsi.training.plan import plan_training
+        from sampath_wsi.training.trainer import RunOptions
 
         options = RunOptions(device, devices, threads, workers, checkpoint_minutes)
         overrides = set_ or ()

@@ -17,7 +17,7 @@ from sampath_wsi.cli.outcomes import print_outcomes, shown_from
 from sampath_wsi.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sampath_wsi.report.cohort import SlideOutcome
+    from sampath_wsi.cohort.table import SlideOutcome
     from sampath_wsi.runs.plan import RunPlan
 
 # Why Snakemake does a job again, in words for the plan; other jobs only follow from these, or are new.
@@ -117,8 +117,8 @@ def profile(
 
 
 def _run(plan: RunPlan, options: dict[str, Any]) -> None:
-    from sampath_wsi.cli.workflow_display import RUN_FROM
     from sampath_wsi.progress import duration
+    from sampath_wsi.runs.display import RUN_FROM
     from sampath_wsi.runs.plan import snakemake_command, snakemake_environment
     from sampath_wsi.runs.process import held_folder, run_snakemake
 
@@ -140,7 +140,7 @@ def _show_plan(plan: RunPlan, options: dict[str, Any]) -> None:
     """Print what a run would do with each slide. Nothing is written into the output folder."""
     import json
 
-    from sampath_wsi.cli.workflow_display import PLANNED_JOBS
+    from sampath_wsi.runs.display import PLANNED_JOBS
     from sampath_wsi.runs.plan import snakemake_command, snakemake_environment
     from sampath_wsi.runs.process import run_snakemake
 
@@ -176,7 +176,7 @@ def _of(plan: RunPlan) -> str:
 
 
 def _outcomes(plan: RunPlan) -> list[SlideOutcome]:
-    from sampath_wsi.report.cohort import cohort_rows, read_cohort
+    from sampath_wsi.cohort.table import cohort_rows, read_cohort
 
     return read_cohort(cohort_rows(plan.rows, plan.out, plan.config))
 

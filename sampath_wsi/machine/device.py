@@ -225,7 +225,7 @@ def choose_precision(request: str, device: torch.device) -> Precision:
 
     ``auto`` is fp16 where the hardware multiplies it several times as fast as fp32 (CUDA, CPUs with AMX for fp16), and
     fp32 elsewhere. Rounding to fp16 changes a few labels in 10,000, to bf16 a few in 1,000 (`benchmarks/forward.py`);
-    fp16's narrower range is minded by :class:`sampath_wsi.infer.predictor.Predictor`.
+    fp16's narrower range is minded by :class:`sampath_wsi.stages.infer.predictor.Predictor`.
 
     Raises
     ------

@@ -28,10 +28,10 @@ import yaml
 
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.files import written_aside
-from sampath_wsi.inputs.config import load_config, read_config, with_settings
-from sampath_wsi.inputs.sheet import SheetRow, collect_slides, write_slides
 from sampath_wsi.machine.facts import cores as usable_cores
 from sampath_wsi.model.zoo import resolve_model
+from sampath_wsi.runs.config import load_config, read_config, with_settings
+from sampath_wsi.runs.sheet import SheetRow, collect_slides, write_slides
 
 _PACKAGE = Path(__file__).parents[1]
 WORKFLOW = (_PACKAGE / "_workflow" / "Snakefile").resolve().parent

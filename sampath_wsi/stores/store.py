@@ -44,7 +44,7 @@ class Provenance:
     kind
         ``tiles``, ``probabilities`` or ``segmentation``.
     slide
-        Identifier, name and fingerprint of the slide, as :meth:`sampath_wsi.slide.SlideInfo.describe` gives them.
+        Identifier, name and fingerprint of the slide, as :meth:`sampath_wsi.slides.SlideInfo.describe` gives them.
     grid
         Where the tiles lie.
     options

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from sampath_wsi.cohort import write_page
+from sampath_wsi.cohort.table import CohortRow, read_cohort, write_cohort
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.model.zoo import ZOO_DIR
-from sampath_wsi.page import write_page
-from sampath_wsi.report.cohort import CohortRow, read_cohort, write_cohort
-from tests.page.cohorts import make_cohort
+from tests.cohort.cohorts import make_cohort
 
 from .chromium import Chromium, chromium
 

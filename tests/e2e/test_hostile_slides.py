@@ -69,7 +69,7 @@ def test_odd_names_work_and_a_stage_that_crashes_has_a_row(
 def test_slide_ids_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> None:
     """The sheet is read before anything runs (tests/e2e/test_workflow.py): see there for the workflow's part."""
     from sampath_wsi.errors import ConfigError
-    from sampath_wsi.inputs.sheet import read_slides
+    from sampath_wsi.runs.sheet import read_slides
 
     with open(tmp_path / "slides.tsv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file, delimiter="\t").writerows([["slide", "path"], ["good", "a.tif"], [name, "b.tif"]])
@@ -80,7 +80,7 @@ def test_slide_ids_that_are_no_file_names_are_refused(tmp_path: Path, name: str)
 @pytest.mark.parametrize("name", ["{x}.tif", "a\nb.tif", "a\x1b[2Jb.tif", "a\udce9b.tif"])
 def test_slide_files_that_the_workflow_cannot_name_are_refused(tmp_path: Path, name: str) -> None:
     from sampath_wsi.errors import ConfigError
-    from sampath_wsi.inputs.sheet import read_slides
+    from sampath_wsi.runs.sheet import read_slides
 
     (tmp_path / name).touch()
     with pytest.raises(ConfigError, match=r"slides: .*, path: .* cannot be used") as error:

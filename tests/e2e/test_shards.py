@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sampath_wsi.api.models import ready_model
-from sampath_wsi.infer.stage import infer
+from sampath_wsi.model.ready import ready_model
+from sampath_wsi.stages.infer.stage import infer
 from tests.helpers import blob_slide
 
 from .workflow import checkout, run, snapshot
@@ -24,7 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 if Path(sys.orig_argv[1]).name == "sampath-wsi" and sys.orig_argv[2] == "infer":
     import torch
-    from sampath_wsi.infer.predictor import Predictor
+    from sampath_wsi.stages.infer.predictor import Predictor
     held = Path(__file__).parent / "held"
     torch.cuda.device_count = lambda: 2
     torch.cuda.get_device_properties = lambda index: SimpleNamespace(uuid=f"test-{held.parent.parent.name}-{index}")

@@ -83,9 +83,9 @@ class Slides(Kind):
         return suffix, damaged_slide(data, rng)
 
     def target(self, case: tuple[str, bytes], folder: Path) -> None:
-        from sampath_wsi.slide import inspect_slide
-        from sampath_wsi.tile.stage import TileOptions, tile_slide
-        from sampath_wsi.tile.tissue import TissueOptions
+        from sampath_wsi.slides import inspect_slide
+        from sampath_wsi.stages.tile import TileOptions, tile_slide
+        from sampath_wsi.tissue.mask import TissueOptions
 
         slide = folder / f"input{case[0]}"
         slide.write_bytes(case[1])
@@ -116,7 +116,7 @@ class Annotations(Kind):
 
     def target(self, case: bytes, folder: Path) -> None:
         from sampath_wsi.qupath import read_annotations
-        from sampath_wsi.tile.tissue import _rasterize
+        from sampath_wsi.tissue.mask import _rasterize
 
         path = folder / "input.geojson"
         path.write_bytes(case)
@@ -140,8 +140,8 @@ class Sheets(Kind):
         return suffix, damaged(text, rng) if rng.random() < 0.3 else text
 
     def target(self, case: tuple[str, bytes], folder: Path) -> None:
-        from sampath_wsi.inputs.sheet import read_slides
-        from sampath_wsi.report.cohort import CohortRow, read_cohort, write_cohort
+        from sampath_wsi.cohort.table import CohortRow, read_cohort, write_cohort
+        from sampath_wsi.runs.sheet import read_slides
 
         path = folder / f"input{case[0]}"
         path.write_bytes(case[1])
@@ -163,7 +163,7 @@ class Configs(Kind):
     name = "configs"
 
     def warm_up(self, folder: Path) -> None:
-        from sampath_wsi.inputs.validation import load_schema, schema_path
+        from sampath_wsi.runs.validation import load_schema, schema_path
 
         self.sections = load_schema(schema_path("config"))["properties"]
         self.target({"slides": "x.tsv"}, folder)
@@ -175,8 +175,8 @@ class Configs(Kind):
         return {"slides": "x.tsv", name: value}
 
     def target(self, case: dict[Any, Any], folder: Path) -> None:
-        from sampath_wsi.experiments.plan import plan_experiments
-        from sampath_wsi.inputs.config import load_config
+        from sampath_wsi.runs.config import load_config
+        from sampath_wsi.training.experiments.plan import plan_experiments
 
         config = load_config(case)
         numbers = [v for section in config.values() if isinstance(section, dict) for v in section.values()]
@@ -319,9 +319,9 @@ class Pictures(Kind):
 
     def target(self, case: bytes, folder: Path) -> None:
         from sampath_wsi.errors import SampathError
-        from sampath_wsi.scoring.evaluate import _read_truth
-        from sampath_wsi.slide import SlideInfo
-        from sampath_wsi.tile.tissue import _read_mask
+        from sampath_wsi.slides import SlideInfo
+        from sampath_wsi.stages.evaluate import _read_truth
+        from sampath_wsi.tissue.mask import _read_mask
 
         path = folder / "input.png"
         path.write_bytes(case)

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from sampath_wsi.errors import ConfigError, ModelError
-from sampath_wsi.infer.predictor import Predictor
 from sampath_wsi.machine import device as devices
 from sampath_wsi.machine.device import choose_precision, lease, leased_device, leased_gpus
 from sampath_wsi.model import load_bundle
-from sampath_wsi.train.trainer import RunOptions, held_devices
+from sampath_wsi.stages.infer.predictor import Predictor
+from sampath_wsi.training.trainer import RunOptions, held_devices
 
 HOLD = """
 import sys, time

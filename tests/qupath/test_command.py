@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.test_cli import run
 from tests.geojson_validator import validate
-from tests.vectorize.maps import natural_map, write_segmentation
+from tests.stages.vectorize.maps import natural_map, write_segmentation
 
 
 def test_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,9 +20,9 @@ from uuid import UUID
 import pytest
 
 from sampath_wsi.errors import ConfigError
-from sampath_wsi.inputs.sheet import read_slides, safe_id
 from sampath_wsi.qupath import read_annotations
 from sampath_wsi.qupath.scripts import EXPORT, IMPORT, write_scripts
+from sampath_wsi.runs.sheet import read_slides, safe_id
 
 HERE = Path(__file__).parent
 COLOURS = {"Tumor": [200, 0, 0], "Stroma": [150, 200, 150], "Ignore*": [180, 180, 180]}

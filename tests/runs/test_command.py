@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from sampath_wsi.cli import main, workflow_display
-from sampath_wsi.cli.workflow_display import LogHandler
+from sampath_wsi.cli import main
+from sampath_wsi.runs import display as workflow_display
 from sampath_wsi.runs import process as workflow_process
+from sampath_wsi.runs.display import LogHandler
 
 
 class Snakemake:

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from sampath_wsi.cli import app
 from sampath_wsi.cli.outcomes import print_outcomes
+from sampath_wsi.cohort.table import CohortRow, SlideOutcome, Summary, cohort_rows, read_cohort
 from sampath_wsi.files import write_json
-from sampath_wsi.inputs.sheet import SheetRow
-from sampath_wsi.report.cohort import CohortRow, SlideOutcome, Summary, cohort_rows, read_cohort
+from sampath_wsi.runs.sheet import SheetRow
 
 
 def outcome(number: int, folder: Path, reason: str = "") -> SlideOutcome:

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from sampath_wsi.errors import ConfigError, StoreError
-from sampath_wsi.inputs.sheet import read_slides
 from sampath_wsi.runs import plan as workflow_run
 from sampath_wsi.runs.plan import plan_run, profile_path, snakemake_command, snakemake_environment, visible_gpus
 from sampath_wsi.runs.process import held_folder, run_snakemake
+from sampath_wsi.runs.sheet import read_slides
 from tests.conftest import ROOT
 
 

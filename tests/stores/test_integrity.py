@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from sampath_wsi.errors import StoreError
-from sampath_wsi.infer.stage import infer
-from sampath_wsi.slide import inspect_slide
-from sampath_wsi.stitch.stage import stitch
+from sampath_wsi.slides import inspect_slide
+from sampath_wsi.stages.infer.stage import infer
+from sampath_wsi.stages.stitch.stage import stitch
+from sampath_wsi.stages.tile import TileOptions, TileResult, tile_slide
 from sampath_wsi.stores.integrity import find_damage, set_aside
 from sampath_wsi.stores.store import GrowingStore, open_store
-from sampath_wsi.tile.stage import TileOptions, TileResult, tile_slide
-from tests.helpers import ColourModel, blob_slide, model_frame
+from tests.helpers import ColourModel, blob_slide, model_spec
 
 STORES = ("tiles.zarr", "probabilities.zarr", "segmentation.ome.zarr")
 
@@ -27,7 +27,7 @@ def tile(folder: Path) -> TileResult:
 
 def segment(folder: Path) -> int:
     """Infer and stitch; returns how many tiles were computed."""
-    frame = model_frame(open_store(folder / "tiles.zarr", "tiles")[1].grid)
+    frame = model_spec(open_store(folder / "tiles.zarr", "tiles")[1].grid)
     model = ColourModel(frame)
     infer(folder / "tiles.zarr", folder / "probabilities.zarr", frame, lambda: model, precision="fp32", batch=4)
     stitch(folder / "probabilities.zarr", folder / "segmentation.ome.zarr")
@@ -182,7 +182,7 @@ def test_a_store_that_is_being_made_is_left_alone(folder: Path) -> None:
 
 
 def test_a_damaged_map_is_named_by_whoever_reads_it(folder: Path) -> None:
-    from sampath_wsi.report.stage import write_summary
+    from sampath_wsi.stages.report.stage import write_summary
 
     store = folder / "segmentation.ome.zarr"
     flip(shards(store / "labels" / "classes" / "0")[0], 9)

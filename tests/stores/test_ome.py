@@ -11,7 +11,7 @@ from ome_zarr_models.v05.image import Image
 from ome_zarr_models.v05.image_label import ImageLabel
 from ome_zarr_models.v05.labels import Labels
 
-from sampath_wsi.stitch.stage import stitch
+from sampath_wsi.stages.stitch.stage import stitch
 from tests.helpers import make_grid, random_probability, write_probabilities
 
 

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from sampath_wsi.datasets.prepare.bcss import prepare_bcss
-from sampath_wsi.datasets.prepare.crag import prepare_crag
-from sampath_wsi.datasets.prepare.glas import prepare_glas
-from sampath_wsi.datasets.prepared import read_prepared
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.synthetic.glands import GlandPainter
 from sampath_wsi.synthetic.raw import make_raw
+from sampath_wsi.training.data.prepare.bcss import prepare_bcss
+from sampath_wsi.training.data.prepare.crag import prepare_crag
+from sampath_wsi.training.data.prepare.glas import prepare_glas
+from sampath_wsi.training.data.prepared import read_prepared
 
 PAINTER = GlandPainter(seed=4)
 PICTURES = [PAINTER.paint(number, 300, 220) for number in range(6)]

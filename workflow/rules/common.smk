@@ -10,13 +10,13 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from sampath_wsi.inputs.config import load_config
+from sampath_wsi.runs.config import load_config
 from sampath_wsi.errors import SampathError
-from sampath_wsi.experiments.plan import plan_experiments
-from sampath_wsi.experiments.runs import Run
+from sampath_wsi.training.experiments.plan import plan_experiments
+from sampath_wsi.training.experiments.runs import Run
 from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.zoo import resolve_model
-from sampath_wsi.inputs.sheet import read_slides
+from sampath_wsi.runs.sheet import read_slides
 from sampath_wsi.runs.plan import tell_scripts
 from sampath_wsi.stores.integrity import set_aside
 from sampath_wsi.stores.store import aside_of

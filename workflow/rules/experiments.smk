@@ -1,5 +1,5 @@
 # The paper's experiments: each target trains and tests every row of Table 1 on one data set. What is run with which
-# options is planned in sampath_wsi/experiments/plan.py; with --config smoke=true all of it runs on tiny stand-ins.
+# options is planned in sampath_wsi/training/experiments/plan.py; with --config smoke=true all of it runs on tiny stand-ins.
 
 
 wildcard_constraints:

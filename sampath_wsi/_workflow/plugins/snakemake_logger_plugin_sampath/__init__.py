@@ -1,3 +1,3 @@
-"""Snakemake finds what shows a run by this file's name; see :mod:`sampath_wsi.cli.workflow_display`."""
+"""Snakemake finds what shows a run by this file's name; see :mod:`sampath_wsi.runs.display`."""
 
-from sampath_wsi.cli.workflow_display import LogHandler as LogHandler
+from sampath_wsi.runs.display import LogHandler as LogHandler

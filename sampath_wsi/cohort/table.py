@@ -1,0 +1,232 @@
+"""What became of every slide of a run, read from summaries and records, and the table that says so.
+
+Nothing here opens a slide or a store: a cohort of hundreds of slides is read in seconds, also while it is being worked
+on, and also where half of it failed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sampath_wsi.classes import Byte
+from sampath_wsi.files import write_table
+from sampath_wsi.runs.sheet import SheetRow
+
+# What a spreadsheet begins a formula with.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_OWN_COLUMNS = (
+    "slide",
+    "status",
+    "reason",
+    "tiles",
+    "tissue_mm2",
+    "mpp",
+    "mpp_source",
+    "model",
+    "device",
+    "seconds",
+    "warnings",
+)
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ClassArea(_Part):
+    """Area of a class on a slide, its share of the tissue in percent, and the colour that the model gives it."""
+
+    area_mm2: Amount
+    percent: Amount
+    color: tuple[Byte, Byte, Byte] = (128, 128, 128)
+
+
+class Summary(_Part):
+    """A finished slide, as :func:`sampath_wsi.stages.report.stage.summarize` writes it to ``summary.json``."""
+
+    slide: str
+    file: str
+    mpp: tuple[Amount, Amount]
+    mpp_source: str
+    model: str
+    weights_sha256: str
+    tiles: int
+    tissue_mm2: Amount
+    classes: dict[str, ClassArea]
+    objects: dict[str, int] = {}
+    warnings: tuple[str, ...] = ()
+    device: str | None = None
+    seconds: dict[str, Amount] = {}
+    version: str = ""
+    software: str = ""
+
+
+@dataclass(frozen=True)
+class CohortRow:
+    """One slide of the sample sheet and the folder of its results.
+
+    Parameters
+    ----------
+    unwanted
+        Steps that nobody asks for (any more), as patterns (regular expressions): whether they failed once does not
+        count.
+    """
+
+    slide: str
+    results: Path
+    extra: dict[str, str]
+    unwanted: tuple[str, ...] = ()
+
+    def wants(self, step: str) -> bool:
+        """Whether a step of this slide is asked for."""
+        return not any(re.fullmatch(pattern, step) for pattern in self.unwanted)
+
+
+@dataclass(frozen=True)
+class SlideOutcome:
+    """What became of a slide.
+
+    Parameters
+    ----------
+    state
+        ``failed``: a stage said why; ``unfinished``: a stage runs or was killed, or none has begun; ``done``.
+    reason
+        Why there is no result; empty where there is one.
+    summary
+        The numbers of a slide that is done, None otherwise.
+    dice
+        Dice a class against the truth, where the truth is known, and the mean under ``macro average``.
+    """
+
+    row: CohortRow
+    state: Literal["failed", "unfinished", "done"]
+    reason: str = ""
+    summary: Summary | None = None
+    dice: dict[str, float] = field(default_factory=dict)
+
+
+def cohort_rows(slides: Iterable[SheetRow], results: Path, config: Mapping[str, Any] | None = None) -> list[CohortRow]:
+    """The slides of a sheet, with the steps that neither the sheet nor the configuration asks for.
+
+    Parameters
+    ----------
+    results
+        The folder of all results.
+    config
+        The run's configuration, with or without defaults; None if it is not known: then every step that left a record
+        counts.
+    """
+    unwanted = _not_configured(config) if config is not None else ()
+    return [
+        CohortRow(
+            row.slide, results / "slides" / row.slide, row.extra, unwanted if row.truth else (*unwanted, "evaluate")
+        )
+        for row in slides
+    ]
+
+
+def _not_configured(config: Mapping[str, Any]) -> tuple[str, ...]:
+    def section(name: str) -> Mapping[str, Any]:
+        found = config.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    steps = {"images": any(section("images").values()), "tile-objects": section("vectorize").get("tiles")}
+    other_shards = rf"infer-\d+-of-(?!{section('infer').get('shards') or 1}$)\d+"
+    return (*(step for step, wanted in steps.items() if not wanted), other_shards)
+
+
+def read_cohort(rows: Iterable[CohortRow]) -> list[SlideOutcome]:
+    """What became of the slides: those without a result first, otherwise in the order of the sheet."""
+    order = ("failed", "unfinished", "done")
+    return sorted((_outcome(row) for row in rows), key=lambda outcome: order.index(outcome.state))
+
+
+def write_cohort(outcomes: Sequence[SlideOutcome], out: Path) -> None:
+    """Write the cohort's table (tab-separated), a row a slide in the order given."""
+    write_table(out, [_cells(outcome) for outcome in outcomes], delimiter="\t", shown=_as_text)
+
+
+def _outcome(row: CohortRow) -> SlideOutcome:
+    for path in sorted(path for path in (row.results / "run").glob("*.json") if row.wants(path.stem)):
+        record = read_json(path)
+        if record.get("status") == "failed":
+            return SlideOutcome(row, "failed", f"{path.stem}: {record.get('error', 'it does not say why')}")
+        if record.get("status") == "running":
+            return SlideOutcome(row, "unfinished", f"{path.stem}: did not finish (killed, or still running)")
+    path = row.results / "summary.json"
+    content = read_json(path)
+    if not content:
+        return SlideOutcome(row, "unfinished", "no result yet: the run did not reach this slide")
+    try:
+        summary = Summary.model_validate(content)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        reason = f"report: {path} is damaged ({where}: {error.errors()[0]['msg']}). Delete it and run again."
+        return SlideOutcome(row, "failed", reason)
+    # Of a truth that is no longer named the scores may be of an earlier result.
+    dice = _dice(row.results / "evaluation.json") if row.wants("evaluate") else {}
+    return SlideOutcome(row, "done", summary=summary, dice=dice)
+
+
+def _dice(evaluation: Path) -> dict[str, float]:
+    scores = read_json(evaluation)
+    try:
+        found = {name: float(entry["dice"]) for name, entry in scores["classes"].items()}
+        return {**found, "macro average": float(scores["macro"]["dice"])}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _cells(outcome: SlideOutcome) -> dict[str, Any]:
+    row, summary = outcome.row, outcome.summary
+    if summary is None:
+        return _with_extra(row, {"slide": row.slide, "status": "failed", "reason": outcome.reason})
+    numbers: dict[str, Any] = {
+        "slide": row.slide,
+        "status": "ok",
+        "reason": "",
+        "tiles": summary.tiles,
+        "tissue_mm2": f"{summary.tissue_mm2:.4f}",
+        **{f"{name} mm2": f"{entry.area_mm2:.4f}" for name, entry in summary.classes.items()},
+        **{f"{name} %": f"{entry.percent:.2f}" for name, entry in summary.classes.items()},
+        "mpp": f"{summary.mpp[0]:g}",
+        "mpp_source": summary.mpp_source,
+        "model": summary.model,
+        "device": summary.device or "",
+        "seconds": f"{sum(summary.seconds.values()):.1f}",
+        "warnings": "; ".join(summary.warnings),
+    }
+    return _with_extra(row, numbers)
+
+
+def _with_extra(row: CohortRow, own: dict[str, Any]) -> dict[str, Any]:
+    """The columns of the sample sheet after the first three; one that is called like one of ours takes another name."""
+    extra = {f"{name} (sheet)" if name in own or name in _OWN_COLUMNS else name: row.extra[name] for name in row.extra}
+    first = {name: own[name] for name in _OWN_COLUMNS[:3]}
+    return {**first, **extra, **own}
+
+
+def _as_text(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula, whatever sheets, files and classes are called."""
+    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if there is none or it cannot be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

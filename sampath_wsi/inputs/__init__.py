@@ -1,1 +1,0 @@
-"""What people write: the configuration (``config``) and the sample sheet (``sheet``), and their checks."""

@@ -1,1 +1,0 @@
-"""Stage 5: a slide's picture (``overlay``) and summary (``stage``), and the table of a cohort (``cohort``)."""

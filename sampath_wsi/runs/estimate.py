@@ -1,0 +1,147 @@
+"""How long a slide will take here, and how much disk: from earlier results, or measured on the spot."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from sampath_wsi.cohort.table import read_json
+from sampath_wsi.geometry import TileGrid
+from sampath_wsi.model.ready import ReadyModel
+from sampath_wsi.progress import Progress, stepper
+from sampath_wsi.slides import SlideReader
+
+_TILES_READ = 6
+_ENOUGH_S = 3.0
+_ENOUGH_SLIDES = 3
+# Threads of stage 1 unless told otherwise.
+_READERS = 2
+# Stitching and vectorizing, from benchmarks/map.py on two cores; start of four processes and the report's pictures.
+_S_A_MAP_MPX = 0.1
+_START_S = 12.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What segmenting a slide takes.
+
+    Attributes
+    ----------
+    seconds
+        By stage; ``rest`` is stitching, vectorizing, pictures, and the start of programs.
+    results_bytes
+        What stays.
+    tiles_bytes
+        What is needed besides until the tiles are predicted.
+    device
+        Where the model runs.
+    how
+        What the estimate rests on, for people.
+    """
+
+    seconds: dict[str, float]
+    results_bytes: int
+    tiles_bytes: int
+    device: str
+    how: str
+
+    @property
+    def total_s(self) -> float:
+        return sum(self.seconds.values())
+
+
+def estimate(
+    reader: SlideReader, grid: TileGrid, model: ReadyModel, results: Path | None, progress: Progress | None
+) -> Estimate:
+    """Estimate time and disk of a slide for a model.
+
+    Parameters
+    ----------
+    grid
+        The slide's tiles that hold tissue; at least one.
+    results
+        Earlier results; None measures.
+    """
+    pixels, read_s = _read_some(reader, grid, progress)
+    count, map_mpx = len(grid.tiles), np.prod(grid.map_size_map_px) / 1e6
+    known = [] if results is None else _seconds_a_tile(results, model)
+    if len(known) >= _ENOUGH_SLIDES:
+        infer_s = median(known) * count
+        how = f"{len(known)} slides in {results} by this model on {model.device}; {len(pixels)} tiles read now"
+        packed = _typical_bytes(len(model.frame.classes), grid)
+    else:
+        predicted, load_s, tile_s, packed = _predict_some(pixels, model, progress)
+        infer_s = load_s + tile_s * count
+        how = f"measured now: {len(pixels)} tiles read, {predicted} predicted"
+    rest_s = _START_S + _S_A_MAP_MPX * float(map_mpx)
+    a_value = packed / (len(model.frame.classes) * grid.tile_map_px**2)
+    segmentation = a_value * np.prod(grid.map_size_map_px) * (len(model.frame.classes) + 1) * 4 / 3
+    covered = min(1.0, count * grid.step_map_px**2 / float(np.prod(grid.map_size_map_px)))
+    return Estimate(
+        seconds={"tile": read_s * count / _READERS, "infer": infer_s, "rest": rest_s},
+        results_bytes=round(packed * count + segmentation * covered),
+        tiles_bytes=round(_packed_bytes(pixels) / len(pixels) * count),
+        device=model.device,
+        how=how,
+    )
+
+
+def _read_some(reader: SlideReader, grid: TileGrid, progress: Progress | None) -> tuple[NDArray[np.uint8], float]:
+    """Some tiles from all over the slide, and the seconds that one took in one thread."""
+    positions = np.unique(np.linspace(0, len(grid.tiles) - 1, _TILES_READ).astype(int))
+    size = (grid.tile_model_px, grid.tile_model_px)
+    step = stepper(progress, len(positions), "tiles read")
+    begun, found = time.monotonic(), []
+    for position in positions:
+        found.append(reader.read(grid.tile_box_level0_px(grid.tiles[position]), size, what="a tile"))
+        step()
+        if time.monotonic() - begun > _ENOUGH_S:
+            break
+    return np.stack(found), (time.monotonic() - begun) / len(found)
+
+
+def _predict_some(
+    pixels: NDArray[np.uint8], model: ReadyModel, progress: Progress | None
+) -> tuple[int, float, float, float]:
+    """How many tiles were predicted, seconds to load the model and to predict a tile, and bytes of a prediction."""
+    step = stepper(progress, 3, "timings of the model")
+    begun = time.monotonic()
+    predict = model.load()
+    load_s = time.monotonic() - begun
+    step()
+    # Whole batches, as stage 2 has them; the first one is slower than all others.
+    batch = np.resize(pixels, (model.batch, *pixels.shape[1:]))
+    seconds: list[float] = []
+    while not seconds or (len(seconds) < 2 and seconds[0] < _ENOUGH_S):
+        begun = time.monotonic()
+        probability, _ = predict(batch)
+        seconds.append(time.monotonic() - begun)
+        step()
+    return len(seconds) * model.batch, load_s, min(seconds) / model.batch, _packed_bytes(probability) / model.batch
+
+
+def _packed_bytes(array: NDArray[np.uint8]) -> int:
+    """What the stores would take for it, about: those of the tiles are packed by lz4, all others better."""
+    return len(Blosc(cname="lz4", clevel=1, shuffle=Blosc.NOSHUFFLE).encode(np.ascontiguousarray(array)))
+
+
+def _typical_bytes(classes: int, grid: TileGrid) -> float:
+    """Of a tile's prediction: maps of tissue shrink to about a third."""
+    return classes * grid.tile_map_px**2 / 3
+
+
+def _seconds_a_tile(results: Path, model: ReadyModel) -> list[float]:
+    """Of the slides there that this model segmented on such a device, without a break."""
+    found = []
+    for path in results.glob("slides/*/summary.json"):
+        summary, record = read_json(path), read_json(path.parent / "run" / "infer.json")
+        same = summary.get("weights_sha256") == model.frame.weights_sha256 and record.get("device") == model.device
+        if same and record.get("computed") and record.get("computed") == record.get("tiles"):
+            found.append(record["seconds"] / record["tiles"])
+    return found

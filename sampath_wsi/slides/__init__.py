@@ -1,0 +1,8 @@
+"""A slide: what it says of itself (:class:`SlideInfo`), and regions of it at any resolution (:class:`SlideReader`)."""
+
+from __future__ import annotations
+
+from sampath_wsi.slides.info import SlideInfo, fingerprint, inspect_slide
+from sampath_wsi.slides.reader import SlideReader
+
+__all__ = ["SlideInfo", "SlideReader", "fingerprint", "inspect_slide"]

@@ -1,0 +1,1 @@
+"""Pictures of a segmentation to open beside the slide, as OME-TIFF."""

@@ -1,0 +1,1 @@
+"""Stage 2: class probabilities of every tile."""

@@ -1,0 +1,1 @@
+"""Stage 5: a slide's picture and summary."""

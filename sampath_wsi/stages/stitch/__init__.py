@@ -1,0 +1,1 @@
+"""Stage 3: the tiles' probabilities blended into one map."""

@@ -1,0 +1,300 @@
+"""Stage 1: the tiles of a slide that hold tissue, at the model's resolution, in ``tiles.zarr``.
+
+Layout: ``rgb (tile, y, x, 3)`` uint8, one chunk a tile and several tiles a shard; ``tissue (y, x)`` uint8, the soft
+tissue mask (128 or more is tissue), with its scale in the attribute ``px_level0_px``. The store is disposable.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from sampath_wsi.errors import SlideError
+from sampath_wsi.files import sha256
+from sampath_wsi.geometry import TileGrid
+from sampath_wsi.machine.memory import return_freed_memory
+from sampath_wsi.progress import Progress, stepper
+from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
+from sampath_wsi.stores.store import GrowingStore, Provenance, growing_units, is_finished
+from sampath_wsi.tissue.mask import TissueMask, TissueOptions, find_tissue
+
+log = logging.getLogger(__name__)
+
+_TILES_A_SHARD = 8
+# Slides up to this width are read row by row; two rows then share some 100 MB of native tiles at most.
+_STRIPE_LEVEL0_PX = 30_000
+# The store is read once and removed: speed counts for more than size (benchmarks/tiling.py compares codecs).
+_CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1)
+# Resolutions coarser than this many times the model's are still tiled, with a warning: what a network trained on
+# nuclei says about a thumbnail is not worth much.
+_UPSAMPLING_WARNED = 1.5
+# Stained tissue and glass are brighter in at least one channel, fluorescence is darker.
+_DARK_BELOW = 64
+
+
+@dataclass(frozen=True)
+class TileOptions:
+    """What the model wants (resolution in um/px, tile and overlap in pixels, output stride) and which tiles count."""
+
+    mpp_model: float
+    tile_model_px: int
+    overlap_model_px: int
+    output_stride: int
+    min_tissue: float = 0.0
+    tissue: TissueOptions = field(default_factory=TissueOptions)
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """What stage 1 did."""
+
+    grid: TileGrid
+    tiles: int
+    tissue_um2: float
+    warnings: tuple[str, ...]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """What stage 1 will write, and what it will say of it."""
+
+    provenance: Provenance
+    mask: TissueMask
+    result: TileResult
+
+
+def tile_slide(
+    info: SlideInfo,
+    out: Path,
+    options: TileOptions,
+    *,
+    slide_id: str,
+    mask_path: Path | None = None,
+    region_path: Path | None = None,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> TileResult:
+    """Tile a slide into a Zarr store, or go on where an earlier run with the same options stopped.
+
+    Parameters
+    ----------
+    info
+        The slide, from :func:`sampath_wsi.slides.inspect_slide`.
+    out
+        The store to write (``.../tiles.zarr``).
+    mask_path, region_path
+        See :func:`sampath_wsi.tissue.mask.find_tissue`.
+    threads
+        Readers, each with one shard in memory; they share what they decode.
+
+    Raises
+    ------
+    SlideError, AnnotationError, ConfigError
+        See :mod:`sampath_wsi.errors`; what was written stays aside for the next run.
+    """
+    plan = plan_tiles(
+        info,
+        options,
+        slide_id=slide_id,
+        mask_path=mask_path,
+        region_path=region_path,
+        threads=threads,
+        progress=progress,
+    )
+    return write_tiles(info, out, plan, threads=threads, progress=progress)
+
+
+def plan_tiles(
+    info: SlideInfo,
+    options: TileOptions,
+    *,
+    slide_id: str,
+    mask_path: Path | None = None,
+    region_path: Path | None = None,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> TilePlan:
+    """Find the tissue of a slide and the tiles that hold some, as :func:`tile_slide` does, and write nothing."""
+    everything = TileGrid.plan(
+        slide_size_level0_px=info.size_level0_px,
+        mpp=info.mpp,
+        mpp_source=info.mpp_source,
+        region_level0_px=info.bounds_level0_px,
+        mpp_model=options.mpp_model,
+        tile_model_px=options.tile_model_px,
+        overlap_model_px=options.overlap_model_px,
+        output_stride=options.output_stride,
+    )
+    with SlideReader(info) as reader:
+        mask = find_tissue(
+            reader,
+            everything,
+            options.tissue,
+            mask_path=mask_path,
+            region_path=region_path,
+            threads=threads,
+            progress=progress,
+        )
+    grid = everything.keep(mask.tiles(everything, options.min_tissue))
+    inputs = {
+        name: sha256(path) for name, path in (("tissue_mask", mask_path), ("region", region_path)) if path is not None
+    }
+    provenance = Provenance("tiles", info.describe(slide_id), grid, asdict(options), inputs)
+    result = TileResult(grid, len(grid.tiles), _tissue_um2(mask, grid), tuple(_warnings(info, grid, mask)), False)
+    return TilePlan(provenance, mask, result)
+
+
+def write_tiles(
+    info: SlideInfo, out: Path, plan: TilePlan, *, threads: int = 2, progress: Progress | None = None
+) -> TileResult:
+    """Write what :func:`plan_tiles` found."""
+    if is_finished(out, plan.provenance):
+        return replace(plan.result, reused=True)
+    with GrowingStore.begin(out, plan.provenance) as store:
+        _write_mask(store, plan.mask)
+        with SlideReader(info) as reader:
+            _write_tiles(store, reader, plan.result.grid, threads, progress)
+        _check_unchanged(store, info)
+        store.finish()
+    return plan.result
+
+
+def _check_unchanged(store: GrowingStore, info: SlideInfo) -> None:
+    """Tiles of a slide that changed under way are of no use, also if it changes back."""
+    try:
+        now = inspect_slide(info.path, mpp=info.mpp).fingerprint
+    except SlideError as error:
+        store.discard()
+        raise SlideError(f"{info.path}: the slide vanished or broke while it was tiled ({error})") from error
+    if now != info.fingerprint:
+        store.discard()
+        raise SlideError(
+            f"{info.path}: the slide changed while it was tiled",
+            "Run again when nothing writes to it any more; was it still being copied?",
+        )
+
+
+def _write_tiles(
+    store: GrowingStore, reader: SlideReader, grid: TileGrid, threads: int, progress: Progress | None
+) -> None:
+    size = grid.tile_model_px
+    shard = _tiles_a_shard(grid)
+    rgb = store.array(
+        "rgb",
+        shape=(len(grid.tiles), size, size, 3),
+        dtype=np.uint8,
+        chunks=(1, size, size, 3),
+        shards=(shard, size, size, 3),
+        dimension_names=("tile", "y", "x", "channel"),
+        codec=_CODEC,
+        skip_empty=False,
+    )
+    missing = _in_stripes(grid, (first for first in range(0, len(grid.tiles), shard) if first not in store.done))
+    for first in missing:
+        boxes = [grid.tile_box_level0_px(tile) for tile in grid.tiles[first : first + shard]]
+        reader.expect(boxes, (size, size))
+
+    # Each thread reads into a block of its own, which is used again.
+    blocks: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()
+    for _ in range(threads):
+        blocks.put(np.empty((shard, size, size, 3), np.uint8))
+
+    def write_shard(first: int) -> int:
+        tiles = grid.tiles[first : first + shard]
+        block = blocks.get()
+        try:
+            _read_tiles(reader, grid, tiles, block)
+            rgb[first : first + len(tiles)] = block[: len(tiles)]
+            store.mark_done(first)
+        finally:
+            blocks.put(block)
+        return first
+
+    count = len(grid.tiles)
+    step = stepper(progress, count, "tiles", count - sum(min(shard, count - first) for first in missing))
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = [pool.submit(write_shard, first) for first in missing]
+        try:
+            for job in as_completed(jobs):
+                first = job.result()
+                return_freed_memory()
+                step(min(shard, count - first))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _tiles_a_shard(grid: TileGrid) -> int:
+    # Small slides get small shards, so that every reader has some; the size follows from the grid alone.
+    return max(1, min(_TILES_A_SHARD, -(-len(grid.tiles) // 8)))
+
+
+def finished_tiles(out: Path, grid: TileGrid) -> int:
+    """How many tiles a store that is not finished holds."""
+    return sum(min(_tiles_a_shard(grid), len(grid.tiles) - first) for first in growing_units(out))
+
+
+def _in_stripes(grid: TileGrid, shards: Iterable[int]) -> list[int]:
+    """Shards in the order in which they are written: row by row down one stripe of the grid, then the next stripe.
+
+    So what two rows share, which the reader keeps from the upper one for the lower one, does not grow with the width
+    of the slide.
+    """
+    columns = max(1, round(_STRIPE_LEVEL0_PX / (grid.step_model_px * grid.level0_px_per_model_px[0])))
+
+    def place(first: int) -> tuple[int, int]:
+        _, column = grid.row_column(grid.tiles[first])
+        return column // columns, first
+
+    return sorted(shards, key=place)
+
+
+def _read_tiles(reader: SlideReader, grid: TileGrid, tiles: tuple[int, ...], block: NDArray[np.uint8]) -> None:
+    size = grid.tile_model_px
+    for tile, out in zip(tiles, block, strict=False):
+        row, column = grid.row_column(tile)
+        what = f"tile {tile} (row {row}, column {column})"
+        reader.read(grid.tile_box_level0_px(tile), (size, size), what=what, out=out)
+
+
+def _write_mask(store: GrowingStore, mask: TissueMask) -> None:
+    values = np.rint(mask.values * 255).astype(np.uint8)
+    array = store.array(
+        "tissue",
+        shape=values.shape,
+        dtype=np.uint8,
+        chunks=(512, 512),
+        shards=(2048, 2048),
+        dimension_names=("y", "x"),
+        attributes={"px_level0_px": list(mask.px_level0_px)},
+    )
+    array[:] = values
+
+
+def _tissue_um2(mask: TissueMask, grid: TileGrid) -> float:
+    px_um2 = mask.px_level0_px[0] * grid.mpp_x * mask.px_level0_px[1] * grid.mpp_y
+    return float((mask.values >= 0.5).sum()) * px_um2
+
+
+def _warnings(info: SlideInfo, grid: TileGrid, mask: TissueMask) -> list[str]:
+    found = []
+    if not grid.tiles:
+        found.append("no tissue was found")
+    if mask.brightness is not None and mask.brightness < _DARK_BELOW:
+        found.append("the slide is dark, as fluorescence is: a model of stained tissue knows nothing of it")
+    coarser = max(info.mpp) / grid.mpp_model
+    if coarser > _UPSAMPLING_WARNED:
+        found.append(
+            f"the slide's finest resolution ({max(info.mpp):g} um/px) is {coarser:.3g} times coarser than what "
+            f"the model was trained on ({grid.mpp_model:g} um/px): do not rely on the result"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Where the tissue is: found, or brought by people."""

@@ -1,0 +1,148 @@
+"""Annotations of one slide as areas with labels, and the label map of any rectangle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from sampath_wsi.errors import DataError
+from sampath_wsi.geometry import Box
+from sampath_wsi.qupath import Annotation, read_annotations
+from sampath_wsi.qupath.shapes import flat_parts
+from sampath_wsi.slides import SlideInfo
+from sampath_wsi.training.data.prepare.coding import Coding
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What was drawn on one slide and has an area."""
+
+    path: Path
+    annotations: tuple[Annotation, ...]
+    areas_level0_px: tuple[BaseGeometry, ...]
+    warnings: tuple[str, ...]
+
+
+def read_drawing(path: Path, slide: SlideInfo) -> Drawing:
+    """Read the annotations of a slide into the slide's own frame (QuPath's begins at its bounds where it crops).
+
+    Points and lines, objects that are no annotations (detections, cells), and what lies beside the slide are left out,
+    with a warning each.
+
+    Raises
+    ------
+    DataError
+        If nothing with an area lies on the slide.
+    AnnotationError
+        If the file cannot be read.
+    """
+    found = read_annotations(path)
+    offset_x, offset_y = slide.qupath_offset_level0_px
+    frame = shapely.box(0, 0, *slide.size_level0_px)
+    left_out = {"are no annotations": 0, "are points or lines": 0, "lie outside the slide": 0}
+    kept: list[tuple[Annotation, BaseGeometry]] = []
+    for annotation in found:
+        area = _area(annotation.geometry, offset_x, offset_y)
+        if annotation.object_type != "annotation":
+            left_out["are no annotations"] += 1
+        elif area.is_empty:
+            left_out["are points or lines"] += 1
+        elif not area.intersects(frame):
+            left_out["lie outside the slide"] += 1
+        else:
+            kept.append((annotation, area))
+    reasons = [f"{count} {reason}" for reason, count in left_out.items() if count]
+    if not kept:
+        raise DataError(
+            f"{path}: of its {len(found)} objects none is an area on {slide.path.name}"
+            + (f" ({', '.join(reasons)})" if reasons else ""),
+            "Check that it was drawn on this slide, and draw closed regions.",
+        )
+    warnings = [f"{path}: of {len(found)} objects {reason}: left out" for reason in reasons]
+    repaired = sum(annotation.repaired for annotation, _ in kept)
+    if repaired:
+        warnings.append(f"{path}: {repaired} annotations cross themselves and were mended")
+    annotations, areas = zip(*kept, strict=True)
+    return Drawing(path, annotations, areas, tuple(warnings))
+
+
+def label_drawing(drawing: Drawing, coding: Coding) -> tuple[Painter, list[str]]:
+    """Give every area its label, and say how many have no class and were left out.
+
+    Raises
+    ------
+    DataError
+        Naming the file and a class that the coding does not know.
+    """
+    labels = [_label(annotation, coding, drawing.path) for annotation in drawing.annotations]
+    known = [(area, label) for area, label in zip(drawing.areas_level0_px, labels, strict=True) if label is not None]
+    missing = len(labels) - len(known)
+    warnings = [f"{drawing.path}: {missing} annotations have no class: left out"] if missing else []
+    return Painter([area for area, _ in known], [label for _, label in known]), warnings
+
+
+def is_ignored(name: str) -> bool:
+    """Whether QuPath's convention (a trailing ``*``) says that an annotation is no class: ``Ignore*``, ``Region*``."""
+    return name.endswith("*")
+
+
+class Painter:
+    """Label maps of rectangles of one slide: of overlapping annotations the smaller is on top, of equal ones the later.
+
+    Parameters
+    ----------
+    areas_level0_px
+        Polygons and multipolygons, in the order of their file.
+    labels
+        Label of each: 0 clears what lies below.
+    """
+
+    def __init__(self, areas_level0_px: Sequence[BaseGeometry], labels: Sequence[int]) -> None:
+        order = sorted(range(len(labels)), key=lambda k: -areas_level0_px[k].area)
+        self._areas = [areas_level0_px[k] for k in order]
+        self._labels = [labels[k] for k in order]
+        self._tree = shapely.STRtree(self._areas)
+
+    def bounds_level0_px(self) -> NDArray[np.float64]:
+        """Bounds ``(n, 4)`` (left, top, right, bottom) of every part that is labelled."""
+        labelled = [area for area, label in zip(self._areas, self._labels, strict=True) if label]
+        parts = [part for area in labelled for part in flat_parts(area)]
+        return shapely.bounds(np.array(parts, dtype=object)).reshape(-1, 4)
+
+    def paint(self, box_level0_px: Box, size_px: tuple[int, int]) -> NDArray[np.uint8]:
+        """Labels ``(height, width)`` of the pixels' centres in a rectangle of ``size_px`` (width, height) pixels."""
+        from rasterio import features
+        from rasterio.transform import Affine
+
+        box = box_level0_px
+        hits = np.sort(self._tree.query(shapely.box(box.x, box.y, box.right, box.bottom), predicate="intersects"))
+        if not hits.size:
+            return np.zeros(size_px[::-1], np.uint8)
+        pixel = Affine(box.width / size_px[0], 0, box.x, 0, box.height / size_px[1], box.y)
+        shapes = [(self._areas[k], self._labels[k]) for k in hits]
+        return np.asarray(features.rasterize(shapes, out_shape=size_px[::-1], transform=pixel, dtype=np.uint8))
+
+
+def _area(geometry: BaseGeometry, offset_x: int, offset_y: int) -> BaseGeometry:
+    polygons = [part for part in flat_parts(geometry) if part.area > 0]
+    area: BaseGeometry = shapely.union_all(polygons) if len(polygons) != 1 else polygons[0]
+    return shapely.transform(area, lambda xy: xy + np.array([offset_x, offset_y]))
+
+
+def _label(annotation: Annotation, coding: Coding, path: Path) -> int | None:
+    name = annotation.class_name or coding.unclassified
+    if name is None:
+        return None
+    label = coding.label_of_name.get(name, 0 if is_ignored(name) else None)
+    if label is None:
+        raise DataError(
+            f"{path}: the class {name!r} is unknown ({coding.name} has {', '.join(coding.label_of_name)})",
+            "Add it to 'names' of a class, or to 'ignored_names', of the coding (--coding).",
+        )
+    return label

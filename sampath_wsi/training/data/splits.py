@@ -1,0 +1,171 @@
+"""Who trains and who validates: groups dealt to folds with a seed, and samples kept apart from a test split.
+
+Samples come back with another ``split``, or fewer of them; :func:`write_splits` makes the splits file that
+:func:`sampath_wsi.training.data.prepared.read_prepared` takes in place of the column ``split``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sampath_wsi.errors import ConfigError, DataError
+from sampath_wsi.files import write_table
+from sampath_wsi.training.data.prepared import PreparedData, Sample
+
+TRAIN, VAL, TEST = "train", "val", "test"
+
+
+def split_groups(
+    samples: Sequence[Sample],
+    shares: Sequence[float],
+    val_part: int,
+    *,
+    within: Sequence[str] = (TRAIN,),
+    seed: int = 0,
+    class_px: Mapping[str, NDArray[np.integer]] | None = None,
+) -> tuple[Sample, ...]:
+    """Split the samples of ``within`` anew into ``train`` and ``val``, whole groups at a time.
+
+    Parameters
+    ----------
+    samples
+        All samples; those of other splits come back as they are.
+    shares
+        How large the parts are to be: five equal ones for five folds, ``(0.8, 0.2)`` for a validation share of 0.2.
+    val_part
+        The part that validates; all others train.
+    within
+        The splits that are dealt.
+    seed, class_px
+        See :func:`deal_groups`.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer groups than parts, or ``train`` or ``val`` exists outside of ``within``.
+    DataError
+        If a split of ``within`` has no sample.
+    """
+    pool = [s for s in samples if s.split in within]
+    present = {s.split for s in samples}
+    if absent := [name for name in within if name not in present]:
+        raise DataError(f"no sample of the split {absent[0]!r}", f"The splits are: {', '.join(sorted(present))}.")
+    if clash := {TRAIN, VAL} & present - set(within):
+        name = min(clash)
+        raise ConfigError(f"there is a split {name!r} already", f"Deal it too (--within {name}).")
+    part_of = deal_groups(pool, shares, seed=seed, class_px=class_px)
+    anew = {s.sample: VAL if part_of[s.group] == val_part else TRAIN for s in pool}
+    return tuple(replace(s, split=anew.get(s.sample, s.split)) for s in samples)
+
+
+def deal_groups(
+    samples: Sequence[Sample],
+    shares: Sequence[float],
+    *,
+    seed: int = 0,
+    class_px: Mapping[str, NDArray[np.integer]] | None = None,
+) -> dict[str, int]:
+    """Deal whole groups to parts of given shares, balanced by samples and by the pixels of each class.
+
+    Groups that bring most come first; each goes to the part that has least, for its share, of what the group brings.
+    Samples count as much as all classes together. No part gets more samples than its share and one (the largest) group,
+    and none stays empty.
+
+    Parameters
+    ----------
+    samples
+        What is dealt.
+    shares
+        The parts' shares, in any unit.
+    seed
+        Decides between equals: groups that bring about as much come in random order.
+    class_px
+        Pixels of each class ``(n_classes,)`` by name of the sample; without it only samples are balanced.
+
+    Returns
+    -------
+    The part of every group.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer groups than parts.
+    """
+    groups, sizes, weights = _weigh(samples, class_px)
+    if len(groups) < len(shares):
+        raise ConfigError(
+            f"{len(groups)} groups cannot be dealt to {len(shares)} parts", "Ask for fewer folds, or add data."
+        )
+    rng = np.random.default_rng(seed)
+    share = np.asarray(shares, np.float64) / np.sum(shares)
+    counts, filled = np.zeros(len(share), np.int64), np.zeros((len(share), weights.shape[1]))
+    part_of: dict[str, int] = {}
+    _, magnitude = np.frexp(np.linalg.norm(weights, axis=1))
+    for group in sorted(rng.permutation(len(groups)), key=lambda g: -int(magnitude[g])):
+        size, weight = sizes[group], weights[group]
+        allowed = counts + size <= share * (counts.sum() + size) + sizes.max() + 1e-9
+        if np.sum(counts == 0) == len(groups) - len(part_of):
+            allowed &= counts == 0
+        # How much the sum of the squares of all filling grows.
+        cost = np.where(allowed, (2 * filled + weight) @ weight / share, np.inf)
+        part = rng.choice(np.flatnonzero(cost == cost.min()))
+        counts[part] += size
+        filled[part] += weight
+        part_of[groups[group]] = int(part)
+    return part_of
+
+
+def _weigh(
+    samples: Sequence[Sample], class_px: Mapping[str, NDArray[np.integer]] | None
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
+    """Names of the groups, their samples, and what each brings of all samples and of each class's pixels."""
+    groups = sorted({s.group for s in samples})
+    row = {name: k for k, name in enumerate(groups)}
+    n_classes = len(next(iter(class_px.values()))) if class_px else 0
+    brought = np.zeros((len(groups), 1 + n_classes))
+    for sample in samples:
+        brought[row[sample.group]] += (1, *(class_px[sample.sample] if class_px else ()))
+    occurring = brought[:, brought.any(axis=0)]
+    weights = occurring / occurring.sum(axis=0)
+    weights[:, 0] *= max(1.0, weights.shape[1] - 1) ** 0.5
+    return groups, brought[:, 0].astype(np.int64), weights
+
+
+def without_groups_of(samples: Sequence[Sample], test: str, within: Sequence[str] = (TRAIN, VAL)) -> tuple[Sample, ...]:
+    """Leave out the samples of ``within`` whose group (patient, slide) occurs in the split ``test``.
+
+    Raises
+    ------
+    ConfigError
+        If ``test`` is one of ``within``.
+    DataError
+        If ``test`` has no sample, or nothing to train on remains.
+    """
+    if test in within:
+        raise ConfigError(f"the split {test!r} cannot be kept apart from itself", "Name the split that is tested.")
+    tested = {s.group for s in samples if s.split == test}
+    if not tested:
+        known = ", ".join(sorted({s.split for s in samples}))
+        raise DataError(f"no sample of the split {test!r}", f"The splits are: {known}.")
+    kept = tuple(s for s in samples if s.split not in within or s.group not in tested)
+    if not any(s.split in within for s in kept):
+        raise DataError(
+            f"every group of {', '.join(within)} occurs in {test} too", "Split the data by group from the start."
+        )
+    return kept
+
+
+def count_class_px(data: PreparedData, samples: Sequence[Sample]) -> dict[str, NDArray[np.int64]]:
+    """Pixels of each class ``(n_classes,)`` in every sample; reads all label maps."""
+    n = len(data.info.classes)
+    return {s.sample: np.bincount(data.read(s)[1].ravel(), minlength=n + 1)[1:] for s in samples}
+
+
+def write_splits(path: Path, samples: Sequence[Sample]) -> None:
+    """Write a splits file: ``sample,split``, a row a sample."""
+    write_table(path, [{"sample": s.sample, "split": s.split} for s in samples])

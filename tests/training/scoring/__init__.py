@@ -1,0 +1,1 @@
+"""Tests of sampath_wsi.training.scoring."""
