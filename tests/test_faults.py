@@ -29,7 +29,7 @@ OPTIONS = TileOptions(0.5, 64, 16, 4)
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=3600)
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -149,7 +149,7 @@ def test_sigterm_finishes_the_batch_and_the_rerun_goes_on(tmp_path: Path, tiny_m
         while process.poll() is None and not (journal.exists() and journal.read_text().count("\n") > 1):
             time.sleep(0.001)
         process.send_signal(signal.SIGTERM)
-        _, messages = process.communicate(timeout=60)
+        _, messages = process.communicate(timeout=3600)
     assert process.returncode == 143
     assert (
         messages.splitlines()[-1] == "sampath-wsi: stopped by SIGTERM; the same command goes on with what is finished"
@@ -185,7 +185,7 @@ def test_no_worker_outlives_vectorize(
             time.sleep(delay)
             # A scheduler signals all processes of a job; the kernel, when memory runs out, kills one.
             (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
-            _, messages = process.communicate(timeout=60)
+            _, messages = process.communicate(timeout=3600)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

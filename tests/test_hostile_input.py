@@ -51,7 +51,7 @@ def test_damaged_inputs(tmp_path: Path, shared_data: Path, kind: str) -> None:
     command = [sys.executable, "-m", "tests.hostile.run", kind, str(CASES[kind]), str(folder), str(shared_data)]
     # A forked child does not have the threads of the process that it was forked from.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr
     *findings, (total, _, counts) = map(json.loads, done.stdout.splitlines())
     assert findings == []

@@ -35,7 +35,7 @@ UNWANTED = {
 def run(*words: object) -> set[str]:
     """The packages that a command has loaded when it ends."""
     command = [sys.executable, "-c", RUN, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr
     return {word for line in done.stdout.splitlines() if line.startswith("loaded:") for word in line.split()[1:]}
 

@@ -118,7 +118,7 @@ def test_napari_shows_a_layer_a_class_and_the_labels(segmentation: Path) -> None
     exec(next(code for code in code_of("viewers.md") if "def corner_um" in code), names)
     words = [python, Path(__file__).with_name("napari_reader.py"), segmentation]
     corner = json.dumps(list(names["corner_um"](segmentation)))
-    done = subprocess.run([*map(str, words), corner], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*map(str, words), corner], capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr
     *layers, labels = json.loads(done.stdout.splitlines()[-1])
     assert [layer["kind"] for layer in (*layers, labels)] == ["Image"] * 3 + ["Labels"]

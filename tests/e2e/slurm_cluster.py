@@ -81,7 +81,7 @@ class SlurmCluster:
         subprocess.CalledProcessError
             If it fails.
         """
-        done = subprocess.run(words, env=self.environment, check=True, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(words, env=self.environment, check=True, capture_output=True, text=True, timeout=3600)
         return done.stdout
 
     def jobs(self) -> list[Job]:

@@ -126,7 +126,7 @@ def test_a_run_from_anywhere_with_a_profile_that_was_copied(tmp_path: Path, tiny
         ("profile", "lsf", "--out", "mine"),
         ("run", "--slides", "data/*", "--model", tiny_model, "--out", "r", "--profile", "./mine", "--", *waits),
     ):
-        done = subprocess.run([program, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+        done = subprocess.run([program, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, timeout=3600)
         assert done.returncode == 0, done.stderr
     assert "1 of 1 slides are done" in done.stdout
     assert len(list(scheduler.glob("*.json"))) == 6

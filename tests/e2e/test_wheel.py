@@ -27,7 +27,7 @@ def run(*words: object, cwd: Path, path: Path | None = None) -> subprocess.Compl
     if path is not None:
         environment["PYTHONPATH"] = str(path)
     return subprocess.run(
-        [str(word) for word in words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=600
+        [str(word) for word in words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=3600
     )
 
 

@@ -37,7 +37,7 @@ def shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
 def _run(folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=3600)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -87,7 +87,7 @@ class QuPath:
         (path,) = [p for p in write_scripts(self.folder / "scripts", force=True) if p.name == str(script)] or [script]
         command = [groovy, "-cp", HERE / "stand_ins", HERE / "run_script.groovy", state, path, *arguments]
         done = subprocess.run(
-            command, capture_output=True, text=True, encoding="utf-8", timeout=300, env=_environment(), check=False
+            command, capture_output=True, text=True, encoding="utf-8", timeout=3600, env=_environment(), check=False
         )
         assert done.returncode == 0, done.stderr
         self.state = json.loads(state.read_text(encoding="utf-8"))

@@ -215,7 +215,7 @@ def test_signals_reach_snakemake_and_its_jobs_once_and_are_waited_for(
         while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         p.send_signal(sent)
-        out, _ = p.communicate(timeout=60)
+        out, _ = p.communicate(timeout=3600)
     assert out == f"{raised}\n"
     # The job got the signal too: it did not sleep to its end.
     assert (tmp_path / "received").read_text() == f"{received} {-signal.Signals[received]}"

@@ -27,7 +27,7 @@ def _train_on_two(recipe: Path, data: Path, out: Path) -> subprocess.CompletedPr
         env=environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=3600,
         check=False,
     )
 
