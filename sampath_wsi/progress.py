@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Protocol
 
 
@@ -33,42 +32,6 @@ def stepper(progress: Progress | None, total: int, what: str, done: int = 0) -> 
     if total:
         step(0)
     return step
-
-
-class Pass:
-    """How fast a pass advances, since it began in this run.
-
-    Parameters
-    ----------
-    done, total
-        Units that are done at its beginning, and all of them.
-    what
-        What is counted, in the plural.
-    now_s
-        The time, from any beginning.
-    """
-
-    def __init__(self, done: int, total: int, what: str, now_s: float | None = None) -> None:
-        self.done, self.total, self.what = done, total, what
-        self._begun_with = done
-        self._begun_s = self._advanced_s = time.monotonic() if now_s is None else now_s
-
-    def advance(self, done: int, what: str, now_s: float | None = None) -> None:
-        """Tell what is done now."""
-        self.done, self.what = done, what
-        self._advanced_s = time.monotonic() if now_s is None else now_s
-
-    def describe(self, now_s: float | None = None) -> str:
-        """Such as ``12 of 40 tiles, 3.1/s, 9 s left``."""
-        text = f"{self.done} of {self.total} {self.what}"
-        seconds, new = self._advanced_s - self._begun_s, self.done - self._begun_with
-        if new <= 0 or seconds <= 0:
-            return text
-        rate = new / seconds
-        if self.done >= self.total:
-            return f"{text}, {per_time(rate)}"
-        since = (time.monotonic() if now_s is None else now_s) - self._advanced_s
-        return f"{text}, {per_time(rate)}, {duration(max(0.0, (self.total - self.done) / rate - since))} left"
 
 
 def per_time(rate_per_s: float) -> str:

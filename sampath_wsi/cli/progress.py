@@ -7,12 +7,13 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
 
-from sampath_wsi.progress import Pass, duration
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
+from sampath_wsi.progress import duration, per_time
 
 log = logging.getLogger("sampath_wsi")
 
@@ -20,90 +21,106 @@ _SECONDS_BETWEEN_LINES = 60.0
 _BAR_CHARACTERS = 24
 
 
-class Display(Protocol):
-    """Shows the pass that is under way, from its beginning to :meth:`stop`."""
+class Display:
+    """Shows one pass after the other, from its beginning to :meth:`stop`.
 
-    def show(self, current: Pass) -> None: ...
+    On a terminal it is a bar, which pulses while there is nothing to count. Otherwise it is a line a minute, whether
+    the stage advances or not, and one at the end of each pass. Of the processes of a training the first one speaks.
 
-    def stop(self) -> None: ...
+    Parameters
+    ----------
+    stage
+        What the bar or the lines begin with.
+    rate_from
+        So many units must be done before rate and remaining time are worth telling.
+    every_s
+        Seconds between two lines.
+    clock
+        The time in seconds, from any beginning.
+    """
 
-
-def display(stage: str) -> Display:
-    """The display that fits where standard error goes."""
-    if int(os.environ.get("LOCAL_RANK", "0")):  # one of several processes of a training: the first one speaks
-        return Nothing()
-    watched = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
-    return Bar(stage) if watched else Lines(stage)
-
-
-class Nothing:
-    """Shows nothing."""
-
-    def show(self, current: Pass) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-class Lines:
-    """A line a minute, whether the stage advances or not, and one at the end of each pass."""
-
-    def __init__(self, stage: str, every_s: float = _SECONDS_BETWEEN_LINES) -> None:
-        self._stage, self._every_s = stage, every_s
-        self._begun_s = time.monotonic()
-        self._current: Pass | None = None
-        self._stopped = threading.Event()
-        threading.Thread(target=self._run, name="progress", daemon=True).start()
-
-    def show(self, current: Pass) -> None:
-        self._current = current
-        if current.done >= current.total:
-            self._write()
-            self._current = None
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._every_s):
-            self._write()
-
-    def _write(self) -> None:
-        current = self._current
-        now = duration(time.monotonic() - self._begun_s)
-        log.info("%s: %s", self._stage, current.describe() if current else f"running for {now}")
-
-
-class Bar:
-    """A bar on the terminal, with what is done, rate and remaining time; it pulses while there is nothing to count."""
-
-    def __init__(self, stage: str) -> None:
-        self._begun_s = time.monotonic()
-        self._current: Pass | None = None
-        self._bar = self._build()
+    def __init__(
+        self,
+        stage: str,
+        *,
+        rate_from: int = 0,
+        every_s: float = _SECONDS_BETWEEN_LINES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stage, self._rate_from, self._every_s = stage, rate_from, every_s
+        self._speaks = not int(os.environ.get("LOCAL_RANK", "0"))
+        self._watched = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+        self._clock, self._begun_s = clock, clock()
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(_BAR_CHARACTERS),
+            _Words(self.describe),
+            console=Console(stderr=True),
+            transient=True,
+            refresh_per_second=4,
+            # The rate is that of the whole pass: a step may take an hour.
+            speed_estimate_period=float("inf"),
+            get_time=clock,
+            disable=not (self._speaks and self._watched),
+        )
         self._task = self._bar.add_task(stage, total=None)
         self._bar.start()
+        self._stopped = threading.Event()
+        if self._speaks and not self._watched:
+            threading.Thread(target=self._write_lines, name="progress", daemon=True).start()
 
-    def _build(self) -> RichProgress:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
-        from rich.text import Text
+    def show(self, done: int, total: int, what: str) -> None:
+        """Show that ``done`` of ``total`` units are finished; fewer than before, or of another total, begin a pass.
 
-        describe = self._describe
+        Parameters
+        ----------
+        what
+            What is counted, in the plural.
+        """
+        task = self._bar.tasks[0]
+        if task.total != total or done < task.completed:
+            added = self._bar.add_task(self._stage, total=total, completed=done, what=what)
+            self._bar.remove_task(self._task)
+            self._task, task = added, self._bar.tasks[0]
+        finished = task.finished
+        self._bar.update(self._task, completed=done, what=what)
+        if task.finished and not finished and self._speaks and not self._watched:
+            self._write_line()
 
-        class Words(ProgressColumn):
-            def render(self, task: Any) -> Text:
-                return Text(describe(), no_wrap=True, overflow="ellipsis")
-
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(_BAR_CHARACTERS), Words())
-        return Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=4)
-
-    def _describe(self) -> str:
-        current = self._current
-        return current.describe() if current else duration(time.monotonic() - self._begun_s)
-
-    def show(self, current: Pass) -> None:
-        self._current = current
-        self._bar.update(self._task, completed=current.done, total=current.total)
+    def describe(self) -> str:
+        """Such as ``12 of 40 tiles, 3.1/s, 9 s left``; for how long it runs where there is nothing to count."""
+        task = self._bar.tasks[0]
+        if task.total is None:
+            return duration(self._clock() - self._begun_s)
+        text = f"{task.completed:.0f} of {task.total:.0f} {task.fields['what']}"
+        if not task.speed or task.completed < self._rate_from:
+            return text
+        left = "" if task.finished else f", {duration(task.time_remaining or 0.0)} left"
+        return f"{text}, {per_time(task.speed)}{left}"
 
     def stop(self) -> None:
+        """Take the bar away, or write no more lines."""
+        self._stopped.set()
         self._bar.stop()
+
+    def _write_lines(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            task = self._bar.tasks[0]
+            if task.total is None or task.finished:
+                log.info("%s: running for %s", self._stage, duration(self._clock() - self._begun_s))
+            else:
+                self._write_line()
+
+    def _write_line(self) -> None:
+        log.info("%s: %s", self._stage, self.describe())
+
+
+class _Words(ProgressColumn):
+    """The part of the bar that is written out."""
+
+    def __init__(self, describe: Callable[[], str]) -> None:
+        super().__init__()
+        self._describe = describe
+
+    def render(self, task: Task) -> Text:
+        return Text(self._describe(), no_wrap=True, overflow="ellipsis")

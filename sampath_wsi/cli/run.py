@@ -11,10 +11,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sampath_wsi.cli.progress import display
+from sampath_wsi.cli.progress import Display
 from sampath_wsi.errors import one_line
 from sampath_wsi.machine.stopping import stoppable
-from sampath_wsi.progress import Pass, Progress, duration
+from sampath_wsi.progress import Progress, duration
 from sampath_wsi.runs.record import recorded
 
 log = logging.getLogger("sampath_wsi")
@@ -29,15 +29,11 @@ class StageRun:
     def __init__(self, stage: str, facts: dict[str, Any]) -> None:
         self.stage = stage
         self.facts = facts
-        self._display = display(stage)
-        self._pass: Pass | None = None
+        self._display = Display(stage)
 
     def progress(self, done: int, total: int, what: str = "steps") -> None:
         """Show that ``done`` of ``total`` units are finished; see :class:`sampath_wsi.progress.Progress`."""
-        if self._pass is None or self._pass.total != total or done < self._pass.done:
-            self._pass = Pass(done, total, what)
-        self._pass.advance(done, what)
-        self._display.show(self._pass)
+        self._display.show(done, total, what)
 
     def works_with(self, **things: object) -> None:
         """Log what the stage works with, such as ``model="demo", device="cpu"``."""

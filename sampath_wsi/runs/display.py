@@ -20,9 +20,9 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from sampath_wsi.cli.outcomes import shown_from
-from sampath_wsi.cli.progress import Display, display
+from sampath_wsi.cli.progress import Display
 from sampath_wsi.errors import one_line
-from sampath_wsi.progress import Pass, duration
+from sampath_wsi.progress import duration
 
 # How this program's own last words begin.
 _OWN = "sampath-wsi: "
@@ -66,8 +66,8 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         # Those that run, or in a dry run would.
         self.jobs: dict[int, Job] = {}
-        self.progress: Pass | None = None
         self.shown: Display | None = None
+        self._steps = 0, 0
         self._to_standard_error = logging.StreamHandler(_StandardError())
         self._to_standard_error.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(self._to_standard_error)
@@ -122,12 +122,9 @@ class LogHandler(LogHandlerBase):
         self._show(said["done"], said["total"])
 
     def _show(self, done: int, total: int) -> None:
-        if self.shown is None or self.progress is None:
-            self.shown, self.progress = display("run"), Pass(done, total, "steps")
-        self.progress.done, self.progress.total = done, total
-        if done >= _ENOUGH_STEPS:
-            self.progress.advance(done, self.progress.what)
-        self.shown.show(self.progress)
+        self._steps = done, total
+        self.shown = self.shown or Display("run", rate_from=_ENOUGH_STEPS)
+        self._tell_what_runs()
 
     def _error(self, said: dict[str, Any]) -> None:
         if said.get("exception") not in _OF_JOBS:
@@ -136,8 +133,8 @@ class LogHandler(LogHandlerBase):
     def _tell_what_runs(self) -> None:
         running = [str(job) for job in self.jobs.values()]
         more = f" and {len(running) - _NAMED}" if len(running) > _NAMED else ""
-        if self.progress is not None:
-            self.progress.what = f"steps ({', '.join(running[:_NAMED])}{more})" if running else "steps"
+        if self.shown is not None:
+            self.shown.show(*self._steps, f"steps ({', '.join(running[:_NAMED])}{more})" if running else "steps")
 
     def _tell(self, level: int, text: str) -> None:
         if text and not any(told in text for told in _TOLD):

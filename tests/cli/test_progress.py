@@ -14,21 +14,41 @@ from pathlib import Path
 
 import pytest
 
-from sampath_wsi.cli.progress import Lines
-from sampath_wsi.cli.run import StageRun, stage_run
-from sampath_wsi.progress import Pass, duration, per_time, stepper
+from sampath_wsi.cli.progress import Display
+from sampath_wsi.cli.run import stage_run
+from sampath_wsi.progress import duration, per_time, stepper
 from tests.helpers import blob_slide
 
 
+class Clock:
+    """A clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 def test_a_rate_counts_what_this_run_did() -> None:
-    each = Pass(500, 1000, "tiles", now_s=0.0)
-    assert each.describe(now_s=3.0) == "500 of 1000 tiles"
-    each.advance(520, "tiles", now_s=10.0)
-    assert each.describe(now_s=10.0) == "520 of 1000 tiles, 2/s, 4 min left"
-    assert each.describe(now_s=130.0) == "520 of 1000 tiles, 2/s, 2 min left"
-    assert each.describe(now_s=1e6) == "520 of 1000 tiles, 2/s, 0.0 s left"
-    each.advance(1000, "tiles", now_s=20.0)
-    assert each.describe(now_s=30.0) == "1000 of 1000 tiles, 25/s"
+    clock = Clock()
+    shown = Display("stage", clock=clock)
+
+    def after(now_s: float, done: int) -> str:
+        clock.now_s = now_s
+        shown.show(done, 1000, "tiles")
+        return shown.describe()
+
+    clock.now_s = 2.0
+    assert shown.describe() == "2.0 s"
+    assert after(3.0, 500) == "500 of 1000 tiles"
+    assert after(4.0, 510) == "510 of 1000 tiles"
+    assert after(14.0, 530) == "530 of 1000 tiles, 2/s, 4 min left"
+    assert after(104.0, 960) == "960 of 1000 tiles, 4.5/s, 9.0 s left"
+    assert after(114.0, 1000) == "1000 of 1000 tiles, 4.45/s"
+    # Another pass begins anew.
+    assert after(115.0, 10) == "10 of 1000 tiles"
+    shown.stop()
 
 
 def test_times_and_rates_are_words_for_people() -> None:
@@ -62,13 +82,14 @@ def test_a_log_gets_a_line_a_minute_whether_the_stage_advances_or_not(caplog: py
             time.sleep(0.01)
 
     with caplog.at_level(logging.INFO):
-        lines = Lines("stage", every_s=0.02)
+        shown = Display("stage", every_s=0.02)
         wait_for("stage: running for 0.")
-        lines.show(Pass(1, 4, "tiles"))
+        shown.show(1, 4, "tiles")
         wait_for("stage: 1 of 4 tiles")
-        lines.show(Pass(4, 4, "tiles"))
-        assert "stage: 4 of 4 tiles" in caplog.messages
-        lines.stop()
+        shown.show(4, 4, "tiles")
+        shown.show(4, 4, "tiles")
+        assert caplog.messages.count("stage: 4 of 4 tiles") == 1
+        shown.stop()
 
 
 def test_a_log_begins_with_what_runs_on_what_and_ends_with_how_long(
@@ -96,17 +117,6 @@ def test_a_log_begins_with_what_runs_on_what_and_ends_with_how_long(
         with pytest.raises(ZeroDivisionError), stage_run("tile", "a.svs", None):
             1 / 0  # noqa: B018
     assert re.fullmatch(r"tile: failed after [\d.]+ s", caplog.messages[-1])
-
-
-def test_passes_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = StageRun("stage", {})
-    shown: list[tuple[int, int, str, int]] = []
-    monkeypatch.setattr(run._display, "show", lambda p: shown.append((p.done, p.total, p.what, id(p))))
-    for step in ((0, 2, "parts"), (2, 2, "parts"), (0, 2, "tiles"), (1, 2, "tiles")):
-        run.progress(*step)
-    run.stop()
-    assert [entry[:3] for entry in shown] == [(0, 2, "parts"), (2, 2, "parts"), (0, 2, "tiles"), (1, 2, "tiles")]
-    assert len({entry[3] for entry in shown}) == 2
 
 
 def test_who_watches_sees_a_bar(tmp_path: Path, tiny_model: Path) -> None:

@@ -116,7 +116,6 @@ def test_a_profile_is_copied_to_be_filled_in(folder: Path, capsys: pytest.Captur
 @pytest.fixture
 def handler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LogHandler]:
     handler = LogHandler(SimpleNamespace(dryrun=False), None)  # type: ignore[arg-type]
-    monkeypatch.setattr(workflow_display, "display", lambda stage: SimpleNamespace(show=repr, stop=int))
     yield handler
     handler.close()
     logging.getLogger("sampath_wsi").setLevel(logging.NOTSET)
@@ -143,8 +142,8 @@ def test_a_line_a_step_and_the_reason_of_a_failure(handler: LogHandler, capsys: 
         job(3, "cohort", ""),
     ):
         handler.emit(record)
-    assert handler.progress is not None
-    assert handler.progress.describe() == "0 of 9 steps (a: tile, b: tile and 1)"
+    assert handler.shown is not None
+    assert handler.shown.describe() == "0 of 9 steps (a: tile, b: tile and 1)"
     handler.emit(message(event="job_finished", job_id=1))
     handler.emit(message("Error in rule tile", logging.ERROR, event="job_error", jobid=2))
     handler.emit(message("RuleException: ...", logging.ERROR, event="error", exception="RuleException"))
@@ -154,16 +153,19 @@ def test_a_line_a_step_and_the_reason_of_a_failure(handler: LogHandler, capsys: 
     said = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
     assert said[0].startswith("a: tile, 0.0 s")
     assert said[1:] == ["b: tile FAILED: b.svs: the file is empty. (logs/b/tile.log)", "the disk is slow"]
-    assert handler.progress.describe() == "1 of 9 steps (cohort)"
+    assert handler.shown.describe() == "1 of 9 steps (cohort)"
 
 
 def test_a_long_run_says_how_long_it_still_takes_and_logs_are_named_from_where_the_user_stands(
     handler: LogHandler, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler.emit(message("Job stats: ...", event="run_info", stats={"total": 40}))
+    for done in (18, 19):
+        handler.emit(message(event="progress", done=done, total=40))
+    assert handler.shown is not None
+    assert handler.shown.describe() == "19 of 40 steps"
     handler.emit(message(event="progress", done=20, total=40))
-    assert handler.progress is not None
-    assert handler.progress.describe().endswith(" left")
+    assert handler.shown.describe().endswith(" left")
     (folder / "out").mkdir()
     monkeypatch.setenv(workflow_display.RUN_FROM, str(folder))
     monkeypatch.chdir("out")
