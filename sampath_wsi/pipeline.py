@@ -14,7 +14,7 @@ from sampath_wsi.runs.record import recorded
 from sampath_wsi.runs.sheet import safe_id
 from sampath_wsi.slides import SlideInfo, inspect_slide
 from sampath_wsi.stages.infer.stage import infer, plan_probabilities
-from sampath_wsi.stages.report import stage as report
+from sampath_wsi.stages.report import write_overlay, write_summary
 from sampath_wsi.stages.stitch.stage import stitch
 from sampath_wsi.stages.tile import TilePlan, plan_tiles, write_tiles
 from sampath_wsi.stages.vectorize.options import VectorizeOptions
@@ -103,8 +103,8 @@ def segment_slide(
         drawing = VectorizeOptions(tolerance_um, min_area_um2, min_hole_um2)
         drawn = vectorize(result.store, result.geojson, drawing, workers=threads, progress=progress)
         facts.update(vectorize_facts(drawn))
-    report.overlay(info, result.store, result.overlay, result.folder / "thumbnail.jpg")
-    report.write_summary(result.store, records, result.folder / "summary.json")
+    write_overlay(info, result.store, result.overlay, result.folder / "thumbnail.jpg")
+    write_summary(result.store, records, result.folder / "summary.json")
     return result
 
 

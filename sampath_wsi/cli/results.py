@@ -57,7 +57,7 @@ def report(
     with stage_run("report", str(slide), None if dry_run else record):
         from sampath_wsi.runs.sheet import parse_mpp
         from sampath_wsi.slides import inspect_slide
-        from sampath_wsi.stages.report import stage as reporting
+        from sampath_wsi.stages.report import write_overlay, write_summary
         from sampath_wsi.stores.store import open_store
 
         info = inspect_slide(slide, mpp=parse_mpp(mpp) if mpp else (1.0, 1.0))
@@ -66,8 +66,8 @@ def report(
             files = [file for file in (overlay, summary, thumbnail) if file is not None]
             say_pictures(files, f"of {len(made_by.options['classes'])} classes on {len(made_by.grid.tiles)} tiles")
             return
-        reporting.overlay(info, segmentation, overlay, thumbnail)
-        reporting.write_summary(segmentation, segmentation.parent / "run", summary)
+        write_overlay(info, segmentation, overlay, thumbnail)
+        write_summary(segmentation, segmentation.parent / "run", summary)
 
 
 def cohort(
@@ -128,7 +128,7 @@ def _write_page(
     model: str | None,
     config: dict[str, Any] | None,
 ) -> None:
-    from sampath_wsi.cohort import write_page
+    from sampath_wsi.cohort.page import write_page
     from sampath_wsi.model.card import CARD_NAME, ModelCard
     from sampath_wsi.model.zoo import resolve_model
 

@@ -1,4 +1,4 @@
-"""The pictures on the page: made smaller the more slides there are, and written into it as data URIs."""
+"""The pictures on the page: smaller the more slides there are, and part of it as data URIs."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sampath_wsi.stages.report.overlay import classes_of, edges, scale_bar
+from sampath_wsi.stages.report import classes_of, edges, scale_bar
 
-# Of all pictures together, before base64 makes them a third larger: what a browser opens at once.
+# Of all pictures together, before base64 makes them a third larger: browsers open that at once.
 BUDGET_BYTES = 24_000_000
 _LARGEST_PX = 800
 _SMALLEST_PX = 64
 _ICON_PX = 72
 # Room for a picture on the page: more of its pixels than that are for screens with small pixels, and for the printer.
 _SHOWN_PX = (560, 420)
-# What a pixel of densely stained tissue and its classes takes, about; whatever takes more is made smaller.
+# About the size of a pixel of densely stained tissue with its classes; a picture that takes more is made smaller.
 _BYTES_PER_PX = 0.35
 _PHOTO_QUALITY = 72
 _OPACITY = 0.45
 _EDGE_SHADE = 0.6
-# What Pillow raises for damaged files besides OSError.
+# Pillow raises these for damaged files.
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
@@ -42,7 +41,7 @@ class Picture:
     photo, layer, icon
         Data URIs: the slide, its classes (None if there are none to show), and the slide very small.
     bar_percent, bar_text
-        Length of the scale bar in percent of the width, and what it says; None without a known resolution.
+        Length of the scale bar in percent of the width, and its text; None and empty without a known resolution.
     """
 
     photo: str
@@ -61,14 +60,14 @@ class Picture:
 
 
 def embed_all(folders: Sequence[Path], budget_bytes: int = BUDGET_BYTES) -> list[Picture | None]:
-    """The pictures of these folders, of at most ``budget_bytes`` in all; None for a folder without a thumbnail."""
+    """Read the pictures of slides' folders, at most ``budget_bytes`` in all; None for one without a thumbnail."""
     share = budget_bytes // max(1, len(folders))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         return list(threads.map(lambda folder: embed(folder / "thumbnail.jpg", share), folders))
 
 
 def embed(thumbnail: Path, budget_bytes: int) -> Picture | None:
-    """The picture of one slide in at most ``budget_bytes``, or as small as it can be; None if it cannot be read."""
+    """Read the picture of one slide in at most ``budget_bytes``, or as small as it can be; None if that fails."""
     longest = min(_LARGEST_PX, int(math.sqrt(budget_bytes / _BYTES_PER_PX)))
     photo = _read_photo(thumbnail, max(longest, _SMALLEST_PX))
     if photo is None:
@@ -106,7 +105,7 @@ def _read_photo(path: Path, longest_px: int) -> Image.Image | None:
 
 
 def _read_classes(path: Path) -> tuple[Image.Image | None, float]:
-    """The picture of label values and what it is wide in um; None and 0 if it cannot be read."""
+    """Read the picture of label values and its width in um; None and 0 if it cannot be read."""
     try:
         with Image.open(path) as file:
             if file.mode != "P":
@@ -119,11 +118,12 @@ def _read_classes(path: Path) -> tuple[Image.Image | None, float]:
 
 
 def _layer(labels: Image.Image | None, size_px: tuple[int, int]) -> bytes:
-    """The classes half transparent, their borders dark and opaque, as PNG; nothing if there are none."""
+    """Draw the classes half transparent, their borders dark and opaque (PNG); empty if there are none."""
     if labels is None or labels.getextrema() == (0, 0):
         return b""
     values = np.asarray(labels.resize(size_px, Image.Resampling.NEAREST))
-    colours = _palette(labels)
+    entries = labels.getpalette() or []
+    colours = np.array([*entries, *[128] * (768 - len(entries))], np.uint8).reshape(256, 3)
     top = int(values.max())
     # With the borders every class takes two entries of the palette.
     outlined = 2 * top < 256
@@ -133,12 +133,6 @@ def _layer(labels: Image.Image | None, size_px: tuple[int, int]) -> bytes:
     picture = Image.fromarray(shown.astype(np.uint8))
     picture.putpalette(np.concatenate([colours[: top + 1], dark] if outlined else [colours]).ravel().tolist())
     return _encoded(picture, "PNG", optimize=True, transparency=bytes(alpha[:256]))
-
-
-def _palette(labels: Image.Image) -> NDArray[np.uint8]:
-    entries = labels.getpalette() or []
-    entries = [*entries, *[128] * (768 - len(entries))]
-    return np.array(entries, np.uint8).reshape(256, 3)
 
 
 def _jpeg(picture: Image.Image) -> bytes:

@@ -1,4 +1,4 @@
-"""What became of every slide of a run, read from summaries and records, and the table that says so.
+"""The outcome of every slide of a run, read from summaries and records, and the cohort's table.
 
 Nothing here opens a slide or a store: a cohort of hundreds of slides is read in seconds, also while it is being worked
 on, and also where half of it failed.
@@ -19,43 +19,44 @@ from sampath_wsi.classes import Byte
 from sampath_wsi.files import write_table
 from sampath_wsi.runs.sheet import SheetRow
 
-# What a spreadsheet begins a formula with.
+# Characters that a spreadsheet begins a formula with.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
-_OWN_COLUMNS = (
-    "slide",
-    "status",
-    "reason",
-    "tiles",
-    "tissue_mm2",
-    "mpp",
-    "mpp_source",
-    "model",
-    "device",
-    "seconds",
-    "warnings",
-)
+_OWN_COLUMNS = ("tiles", "tissue_mm2", "mpp", "mpp_source", "model", "device", "seconds", "warnings")
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class ClassArea(_Part):
+class ClassArea(BaseModel):
     """Area of a class on a slide, its share of the tissue in percent, and the colour that the model gives it."""
+
+    model_config = ConfigDict(frozen=True)
 
     area_mm2: Amount
     percent: Amount
     color: tuple[Byte, Byte, Byte] = (128, 128, 128)
 
 
-class Summary(_Part):
-    """A finished slide, as :func:`sampath_wsi.stages.report.stage.summarize` writes it to ``summary.json``."""
+class Summary(BaseModel):
+    """A finished slide: the content of ``summary.json``, which the stage ``report`` writes.
+
+    Parameters
+    ----------
+    mpp
+        Micrometres a level-0 pixel, x and y.
+    objects
+        How many objects each class has.
+    seconds
+        How long each stage took.
+    version, software
+        This program's version, and those of all packages that matter, in one line.
+    """
+
+    model_config = ConfigDict(frozen=True)
 
     slide: str
     file: str
+    status: str = "ok"
     mpp: tuple[Amount, Amount]
     mpp_source: str
     model: str
@@ -88,13 +89,13 @@ class CohortRow:
     unwanted: tuple[str, ...] = ()
 
     def wants(self, step: str) -> bool:
-        """Whether a step of this slide is asked for."""
+        """Return whether a step of this slide is asked for."""
         return not any(re.fullmatch(pattern, step) for pattern in self.unwanted)
 
 
 @dataclass(frozen=True)
 class SlideOutcome:
-    """What became of a slide.
+    """The outcome of a slide.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ class SlideOutcome:
 
 
 def cohort_rows(slides: Iterable[SheetRow], results: Path, config: Mapping[str, Any] | None = None) -> list[CohortRow]:
-    """The slides of a sheet, with the steps that neither the sheet nor the configuration asks for.
+    """Return the slides of a sheet, with the steps that neither the sheet nor the configuration asks for.
 
     Parameters
     ----------
@@ -141,19 +142,14 @@ def _not_configured(config: Mapping[str, Any]) -> tuple[str, ...]:
         return found if isinstance(found, Mapping) else {}
 
     steps = {"images": any(section("images").values()), "tile-objects": section("vectorize").get("tiles")}
-    other_shards = rf"infer-\d+-of-(?!{section('infer').get('shards') or 1}$)\d+"
-    return (*(step for step, wanted in steps.items() if not wanted), other_shards)
+    other_parts = rf"infer-\d+-of-(?!{section('infer').get('shards') or 1}$)\d+"
+    return (*(step for step, wanted in steps.items() if not wanted), other_parts)
 
 
 def read_cohort(rows: Iterable[CohortRow]) -> list[SlideOutcome]:
-    """What became of the slides: those without a result first, otherwise in the order of the sheet."""
+    """Read the outcomes of slides: those without a result first, otherwise in the order of the sheet."""
     order = ("failed", "unfinished", "done")
     return sorted((_outcome(row) for row in rows), key=lambda outcome: order.index(outcome.state))
-
-
-def write_cohort(outcomes: Sequence[SlideOutcome], out: Path) -> None:
-    """Write the cohort's table (tab-separated), a row a slide in the order given."""
-    write_table(out, [_cells(outcome) for outcome in outcomes], delimiter="\t", shown=_as_text)
 
 
 def _outcome(row: CohortRow) -> SlideOutcome:
@@ -173,12 +169,13 @@ def _outcome(row: CohortRow) -> SlideOutcome:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         reason = f"report: {path} is damaged ({where}: {error.errors()[0]['msg']}). Delete it and run again."
         return SlideOutcome(row, "failed", reason)
-    # Of a truth that is no longer named the scores may be of an earlier result.
-    dice = _dice(row.results / "evaluation.json") if row.wants("evaluate") else {}
+    # Scores against a truth that the sheet no longer names may be those of an earlier result.
+    dice = read_dice(row.results / "evaluation.json") if row.wants("evaluate") else {}
     return SlideOutcome(row, "done", summary=summary, dice=dice)
 
 
-def _dice(evaluation: Path) -> dict[str, float]:
+def read_dice(evaluation: Path) -> dict[str, float]:
+    """Read Dice a class, and their mean as ``macro average``; empty without scores that can be read."""
     scores = read_json(evaluation)
     try:
         found = {name: float(entry["dice"]) for name, entry in scores["classes"].items()}
@@ -187,15 +184,32 @@ def _dice(evaluation: Path) -> dict[str, float]:
         return {}
 
 
-def _cells(outcome: SlideOutcome) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty if there is none or it cannot be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_cohort(outcomes: Sequence[SlideOutcome], out: Path) -> None:
+    """Write the cohort's table (tab-separated), a row a slide in the order given."""
+    write_table(out, [_cells(outcome) for outcome in outcomes], delimiter="\t", shown=_as_text)
+
+
+def _cells(outcome: SlideOutcome) -> dict[str, str]:
+    """Return a slide's cells by column; a column of the sheet that is called like one of ours takes another name."""
     row, summary = outcome.row, outcome.summary
-    if summary is None:
-        return _with_extra(row, {"slide": row.slide, "status": "failed", "reason": outcome.reason})
-    numbers: dict[str, Any] = {
-        "slide": row.slide,
-        "status": "ok",
-        "reason": "",
-        "tiles": summary.tiles,
+    first = {"slide": row.slide, "status": "ok" if summary else "failed", "reason": outcome.reason}
+    numbers = {} if summary is None else _numbers(summary)
+    own = {*first, *numbers, *_OWN_COLUMNS}
+    return {**first, **{f"{name} (sheet)" if name in own else name: row.extra[name] for name in row.extra}, **numbers}
+
+
+def _numbers(summary: Summary) -> dict[str, str]:
+    return {
+        "tiles": str(summary.tiles),
         "tissue_mm2": f"{summary.tissue_mm2:.4f}",
         **{f"{name} mm2": f"{entry.area_mm2:.4f}" for name, entry in summary.classes.items()},
         **{f"{name} %": f"{entry.percent:.2f}" for name, entry in summary.classes.items()},
@@ -206,27 +220,8 @@ def _cells(outcome: SlideOutcome) -> dict[str, Any]:
         "seconds": f"{sum(summary.seconds.values()):.1f}",
         "warnings": "; ".join(summary.warnings),
     }
-    return _with_extra(row, numbers)
 
 
-def _with_extra(row: CohortRow, own: dict[str, Any]) -> dict[str, Any]:
-    """The columns of the sample sheet after the first three; one that is called like one of ours takes another name."""
-    extra = {f"{name} (sheet)" if name in own or name in _OWN_COLUMNS else name: row.extra[name] for name in row.extra}
-    first = {name: own[name] for name in _OWN_COLUMNS[:3]}
-    return {**first, **extra, **own}
-
-
-def _as_text(cell: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula, whatever sheets, files and classes are called."""
-    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if there is none or it cannot be read."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def _as_text(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula, whatever sheets, files and classes are called."""
+    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sampath_wsi.cohort import write_page
+from sampath_wsi.cohort.page import write_page
 from sampath_wsi.cohort.table import CohortRow, read_cohort, write_cohort
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.model.zoo import ZOO_DIR

@@ -16,7 +16,7 @@ from PIL import Image
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.cohort.table import CohortRow
 from sampath_wsi.files import write_json
-from sampath_wsi.stages.report.overlay import label_picture
+from sampath_wsi.stages.report import label_picture
 from sampath_wsi.synthetic.noise import smooth_noise
 
 CLASSES = (

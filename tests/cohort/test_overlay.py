@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sampath_wsi.classes import TissueClass
-from sampath_wsi.stages.report.overlay import draw_overlay
+from sampath_wsi.stages.report import draw_overlay
 
 PINK, NUCLEUS = (230, 150, 200), (90, 50, 130)
 STROMA = TissueClass(name="Stroma", color=(150, 200, 150))
@@ -16,7 +16,7 @@ def test_inside_a_class_the_slide_is_grey_under_its_colour_and_outside_it_is_its
     rgb[100:110, 250:260] = NUCLEUS
     labels = np.zeros((400, 400), np.uint8)
     labels[:, 200:] = 1
-    picture = np.asarray(draw_overlay(rgb, labels, (STROMA,), np.array([0.1]), um_per_px=0.5, title="a"), np.int64)
+    picture = np.asarray(draw_overlay(rgb, labels, (STROMA,), np.array([0.1]), mpp=0.5, title="a"), np.int64)
     red, green, blue = picture[50, 300]
     # Of the class's colour nothing is left but its hue: pink would have made it grey.
     assert green - red == green - blue == 20

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from sampath_wsi.classes import TissueClass
-from sampath_wsi.cohort import write_page
+from sampath_wsi.cohort.page import write_page
 from sampath_wsi.cohort.table import CohortRow, read_cohort
 from sampath_wsi.files import write_json
 from sampath_wsi.model.card import ModelCard

@@ -182,7 +182,7 @@ def test_a_store_that_is_being_made_is_left_alone(folder: Path) -> None:
 
 
 def test_a_damaged_map_is_named_by_whoever_reads_it(folder: Path) -> None:
-    from sampath_wsi.stages.report.stage import write_summary
+    from sampath_wsi.stages.report import write_summary
 
     store = folder / "segmentation.ome.zarr"
     flip(shards(store / "labels" / "classes" / "0")[0], 9)

@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 from sampath_wsi.classes import TissueClass, colour_table
-from sampath_wsi.stages.report.overlay import edges
+from sampath_wsi.stages.report import edges
 
 _PANEL_PX = 640
 _GAP_PX = 8

@@ -1,1 +1,0 @@
-"""Stage 5: a slide's picture and summary."""
