@@ -48,7 +48,7 @@ def images(nodes: list[Node]) -> list[Node]:
     return [node for node in nodes if any(isinstance(spec, Multiscales) for spec in node.specs)]
 
 
-def test_ome_zarr_reads_image_and_labels_with_names_colours_and_place(segmentation: Path) -> None:
+def test_ome_zarr_reads_image_and_labels(segmentation: Path) -> None:
     location = parse_url(segmentation)
     assert location is not None
     image, labels = images(list(Reader(location)()))

@@ -44,7 +44,7 @@ def demo_data(
     Example: sampath-wsi demo-data glas data/glands --images 400
     """
     with stage_run("demo-data", str(out), None) as run:
-        from sampath_wsi.synthetic.raw import make_raw
+        from sampath_wsi.synthetic.stand_ins import make_raw
 
         make_raw(data_set, out, images=images, size_px=size, seed=seed, progress=run.progress)
 
@@ -59,13 +59,9 @@ def demo_encoder(
     Example: sampath-wsi demo-encoder sam tiny-sam.pth
     """
     with stage_run("demo-encoder", str(out), None):
-        from sampath_wsi.errors import ConfigError
-        from sampath_wsi.synthetic.encoders import write_tiny_hipt, write_tiny_sam
+        from sampath_wsi.synthetic.stand_ins import write_tiny_encoder
 
-        writers = {"sam": write_tiny_sam, "hipt": write_tiny_hipt}
-        if kind not in writers:
-            raise ConfigError(f"there is no tiny encoder {kind!r}", f"Choose one of {', '.join(writers)}.")
-        writers[kind](out, seed)
+        write_tiny_encoder(kind, out, seed)
 
 
 def report(

@@ -39,7 +39,7 @@ def images(
     Example: sampath-wsi images a/segmentation.ome.zarr --out-dir a --classes --probability Tumor --entropy
     """
     with stage_run("images", str(segmentation), None if dry_run else record) as run:
-        from sampath_wsi.stages.images.stage import ImageOptions, plan_images, write_images
+        from sampath_wsi.stages.images import ImageOptions, plan_images, write_images
 
         options = ImageOptions(classes, probability, entropy, style)
         if dry_run:

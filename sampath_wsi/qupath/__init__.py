@@ -1,7 +1,15 @@
 """GeoJSON as QuPath speaks it: objects written so that every version from 0.4 on loads them, annotations read."""
 
-from sampath_wsi.qupath.annotations import Annotation, read_annotations
-from sampath_wsi.qupath.geometry import rounded_for_qupath
-from sampath_wsi.qupath.objects import ObjectType, ObjectWriter, encode_object
+from sampath_wsi.qupath.annotations import Annotation, flat_parts, read_annotations
+from sampath_wsi.qupath.objects import DECIMALS, ObjectType, ObjectWriter, encode_object, rounded_for_qupath
 
-__all__ = ["Annotation", "ObjectType", "ObjectWriter", "encode_object", "read_annotations", "rounded_for_qupath"]
+__all__ = [
+    "DECIMALS",
+    "Annotation",
+    "ObjectType",
+    "ObjectWriter",
+    "encode_object",
+    "flat_parts",
+    "read_annotations",
+    "rounded_for_qupath",
+]

@@ -1,4 +1,4 @@
-"""Objects written as one GeoJSON FeatureCollection, a feature at a time."""
+"""Objects written for QuPath: geometry in the form that it accepts, and one GeoJSON FeatureCollection a file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from types import TracebackType
 from typing import IO, Literal
 from uuid import UUID
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.files import open_alone
 
 ObjectType = Literal["annotation", "detection"]
+DECIMALS = 2
+_GRID_PX = 10.0**-DECIMALS
+# What is smaller than a few cells of the grid of coordinates would show as a rectangle of size zero.
+_LEAST_AREA_PX2 = 4 * _GRID_PX**2
 # The names that every version of QuPath reads; it does not recognise a bare ".gz".
 SUFFIXES = (".geojson", ".json", ".geojson.gz")
 _JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
@@ -38,14 +45,14 @@ def encode_object(
     name: str,
     measurements: Mapping[str, float],
 ) -> bytes:
-    """One GeoJSON feature, strict JSON in ASCII.
+    """Return one GeoJSON feature, strict JSON in ASCII.
 
     Annotations are locked, as those of QuPath's own pixel classifier are, so that a stray click does not move them.
 
     Parameters
     ----------
     geometry
-        As :func:`sampath_wsi.qupath.rounded_for_qupath` returns it, in level-0 pixels of the frame that QuPath shows.
+        As :func:`rounded_for_qupath` returns it, in level-0 pixels of the frame that QuPath shows.
     measurements
         Finite numbers.
 
@@ -137,3 +144,68 @@ class ObjectWriter:
     def _put(self, data: bytes) -> None:
         self._stream.write(data)
         self.json_bytes += len(data)
+
+
+def rounded_for_qupath(polygons: NDArray[np.object_]) -> list[Polygon | MultiPolygon | None]:
+    """Round coordinates to two decimals so that every result is still valid, with no part smaller than can be seen.
+
+    QuPath 0.6 and later round on reading and reject the whole file for one polygon that this makes invalid. The rare
+    such polygon is snapped to the grid of the rounded coordinates, which moves its border by no more than the rounding.
+
+    Parameters
+    ----------
+    polygons
+        Valid polygons and multipolygons in level-0 pixels.
+
+    Returns
+    -------
+    A Polygon where one part is left, a MultiPolygon for two or more, None where nothing is.
+    """
+    rounded = shapely.transform(polygons, _round)
+    usable = _least_part_area(rounded) >= _LEAST_AREA_PX2
+    moved = _has_moved(polygons, rounded)
+    usable[moved] &= shapely.is_valid(rounded[moved])
+    return [_canonical(rounded[k] if good else _repaired(polygons[k])) for k, good in enumerate(usable.tolist())]
+
+
+def _round(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Adding zero turns -0.0 into 0.0.
+    return np.round(xy, DECIMALS) + 0.0
+
+
+def _has_moved(before: NDArray[np.object_], after: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Return whether rounding moved any coordinate: a valid polygon that stays as it is needs no second look."""
+    old, owner = shapely.get_coordinates(before, return_index=True)
+    moved = np.zeros(len(before), dtype=np.bool_)
+    moved[owner[(old != shapely.get_coordinates(after)).any(axis=1)]] = True
+    return moved
+
+
+def _least_part_area(geometries: NDArray[np.object_]) -> NDArray[np.float64]:
+    parts, owner = shapely.get_parts(geometries, return_index=True)
+    least = np.full(len(geometries), np.inf)
+    np.minimum.at(least, owner, shapely.area(parts))
+    return np.where(np.isinf(least), 0.0, least)
+
+
+def _canonical(geometry: BaseGeometry | None) -> Polygon | MultiPolygon | None:
+    """Return a MultiPolygon of one part as the Polygon that it is."""
+    if isinstance(geometry, MultiPolygon) and len(geometry.geoms) == 1:
+        return geometry.geoms[0]
+    assert geometry is None or isinstance(geometry, Polygon | MultiPolygon)
+    return geometry
+
+
+def _repaired(geometry: BaseGeometry) -> BaseGeometry | None:
+    """Return the geometry on the grid of rounded coordinates, or None if nothing of it can be kept there."""
+    snapped = shapely.set_precision(geometry, _GRID_PX)
+    for _ in range(4):
+        parts = [part for part in shapely.get_parts(snapped).tolist() if isinstance(part, Polygon)]
+        parts = [part for part in parts if part.area >= _LEAST_AREA_PX2]
+        if not parts:
+            return None
+        rounded: BaseGeometry = shapely.transform(MultiPolygon(parts), _round)
+        if shapely.is_valid(rounded):
+            return rounded
+        snapped = shapely.set_precision(shapely.make_valid(rounded), _GRID_PX)
+    return None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sampath_wsi.synthetic.render import Painter
 from sampath_wsi.synthetic.scene import CLASSES, TRUTH_DOWNSAMPLE, Scene
-from sampath_wsi.synthetic.writer import make_slide
+from sampath_wsi.synthetic.slide import Painter, make_slide
 
 __all__ = ["CLASSES", "TRUTH_DOWNSAMPLE", "Painter", "Scene", "make_slide"]

@@ -8,14 +8,15 @@ a glass slide; tumour nests in stroma; necrosis in the depth of the tumour; lymp
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError
-from sampath_wsi.synthetic.noise import Floats, derive_seed, pixel_centres_um, smooth_noise
+from sampath_wsi.synthetic.noise import Floats, named_noise, pixel_centres_um
 
 CLASSES = (
     TissueClass(name="Tumor", color=(200, 0, 0)),
@@ -60,7 +61,6 @@ class Scene:
     height_px: int
     mpp: float = 0.25
     seed: int = 0
-    _thresholds: dict[int, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if min(self.width_px, self.height_px) < _SMALLEST_SLIDE_PX or not 0 < self.mpp < float("inf"):
@@ -68,7 +68,6 @@ class Scene:
                 f"a synthetic slide of {self.width_px} x {self.height_px} px at {self.mpp} um/px cannot be made",
                 f"Ask for at least {_SMALLEST_SLIDE_PX} px a side and a positive resolution.",
             )
-        object.__setattr__(self, "_thresholds", self._find_thresholds())
 
     @property
     def map_size_px(self) -> tuple[int, int]:
@@ -81,7 +80,7 @@ class Scene:
         return self.mpp * TRUTH_DOWNSAMPLE
 
     def class_map(self, x_map_px: int, y_map_px: int, width_map_px: int, height_map_px: int) -> NDArray[np.uint8]:
-        """Labels of a window of the class map; the window may reach beyond the slide.
+        """Return the labels of a window of the class map; the window may reach beyond the slide.
 
         Returns
         -------
@@ -95,18 +94,16 @@ class Scene:
         inner = slice(reach_px, -reach_px)
         if not labels.any():
             return labels[inner, inner]
+
+        def shift_px(name: str) -> NDArray[np.int64]:
+            shift_um = np.clip(
+                _SHIFT_UM * self._noise(name, 85, x_um[inner], y_um[inner]), -_LARGEST_SHIFT_UM, _LARGEST_SHIFT_UM
+            )
+            return np.rint(shift_um / self.map_mpp).astype(np.int64)
+
         # The fields' lattice shows as level and upright borders; shifting every pixel a little bends them.
-        shifts_px = [
-            np.rint(
-                np.clip(
-                    _SHIFT_UM * self.noise(name, 85, x_um[inner], y_um[inner]), -_LARGEST_SHIFT_UM, _LARGEST_SHIFT_UM
-                )
-                / self.map_mpp
-            ).astype(np.int64)
-            for name in ("shift down", "shift across")
-        ]
-        rows = reach_px + np.arange(height_map_px)[:, None] + shifts_px[0]
-        columns = reach_px + np.arange(width_map_px)[None, :] + shifts_px[1]
+        rows = reach_px + np.arange(height_map_px)[:, None] + shift_px("shift down")
+        columns = reach_px + np.arange(width_map_px)[None, :] + shift_px("shift across")
         shifted: NDArray[np.uint8] = labels[rows, columns]
         return shifted
 
@@ -115,46 +112,45 @@ class Scene:
         labels = np.zeros(tissue.shape, np.uint8)
         if not tissue.any():
             return labels
-        fields = self._class_fields(x_um, y_um)
-        limits = self._thresholds
+        high = {label: field > self._thresholds[label] for label, field in self._class_fields(x_um, y_um).items()}
         labels[tissue] = STROMA
-        labels[tissue & (fields[OTHER] > limits[OTHER])] = OTHER
-        labels[tissue & (fields[IMMUNE] > limits[IMMUNE])] = IMMUNE
-        tumour = tissue & (fields[TUMOR] > limits[TUMOR])
-        labels[tumour] = TUMOR
-        labels[tumour & (fields[NECROSIS] > limits[NECROSIS])] = NECROSIS
+        labels[tissue & high[OTHER]] = OTHER
+        labels[tissue & high[IMMUNE]] = IMMUNE
+        labels[tissue & high[TUMOR]] = TUMOR
+        labels[tissue & high[TUMOR] & high[NECROSIS]] = NECROSIS
         return labels
 
-    def noise(self, name: str, wavelength_um: float, x_um: Floats, y_um: Floats) -> Floats:
-        """One named random field of this slide on the grid of two axes: mean 0, variance 1."""
-        return smooth_noise(x_um, y_um, wavelength_um, derive_seed(self.seed, "field", name))
+    def _noise(self, name: str, wavelength_um: float, x_um: Floats, y_um: Floats) -> Floats:
+        return named_noise(self.seed, name, wavelength_um, x_um, y_um)
 
     def _tissue_um(self, x_um: Floats, y_um: Floats) -> Floats:
-        """Roughly the distance from the tissue's outline or the next tear in micrometres, positive inside."""
+        """Return roughly the distance from the tissue's outline or the next tear in micrometres, positive inside."""
         width_um, height_um = self.width_px * self.mpp, self.height_px * self.mpp
         shorter_um = min(width_um, height_um)
         across = np.abs(x_um / width_um - 0.5) / 0.42
         down = np.abs(y_um / height_um - 0.5) / 0.42
         radius = (across[None, :] ** 2.6 + down[:, None] ** 2.6) ** (1 / 2.6)
         outline = (1 - radius) * 0.43 * shorter_um
-        outline += 0.050 * shorter_um * self.noise("outline", shorter_um / 3, x_um, y_um)
-        outline += 0.014 * shorter_um * self.noise("outline, finer", shorter_um / 9, x_um, y_um)
-        outline += 9 * self.noise("ragged", 70, x_um, y_um) + 2.5 * self.noise("frayed", 18, x_um, y_um)
-        course = np.abs(self.noise("tear", 420, x_um, y_um)) * 170
-        opening = 16 * self.noise("tear opens", 520, x_um, y_um) - 19
-        opening += 2 * self.noise("tear, ragged", 25, x_um, y_um)
+        outline += 0.050 * shorter_um * self._noise("outline", shorter_um / 3, x_um, y_um)
+        outline += 0.014 * shorter_um * self._noise("outline, finer", shorter_um / 9, x_um, y_um)
+        outline += 9 * self._noise("ragged", 70, x_um, y_um) + 2.5 * self._noise("frayed", 18, x_um, y_um)
+        course = np.abs(self._noise("tear", 420, x_um, y_um)) * 170
+        opening = 16 * self._noise("tear opens", 520, x_um, y_um) - 19
+        opening += 2 * self._noise("tear, ragged", 25, x_um, y_um)
         return np.minimum(outline, course - opening)
 
     def _class_fields(self, x_um: Floats, y_um: Floats) -> dict[int, Floats]:
-        tumour = self.noise("tumour", 270, x_um, y_um) + 0.5 * self.noise("tumour nests", 113, x_um, y_um)
-        tumour += 0.14 * self.noise("tumour border", 43, x_um, y_um)
-        depth = self.noise("necrosis", 210, x_um, y_um) + 0.2 * self.noise("necrosis border", 61, x_um, y_um)
-        immune = self.noise("immune", 180, x_um, y_um) + 0.22 * self.noise("immune border", 67, x_um, y_um)
-        other = self.noise("bleeding", 230, x_um, y_um) + 0.22 * self.noise("bleeding border", 73, x_um, y_um)
+        tumour = self._noise("tumour", 270, x_um, y_um) + 0.5 * self._noise("tumour nests", 113, x_um, y_um)
+        tumour += 0.14 * self._noise("tumour border", 43, x_um, y_um)
+        depth = self._noise("necrosis", 210, x_um, y_um) + 0.2 * self._noise("necrosis border", 61, x_um, y_um)
+        immune = self._noise("immune", 180, x_um, y_um) + 0.22 * self._noise("immune border", 67, x_um, y_um)
+        other = self._noise("bleeding", 230, x_um, y_um) + 0.22 * self._noise("bleeding border", 73, x_um, y_um)
         # Necrosis lies deep in the tumour; bleeding keeps away from it.
         return {TUMOR: tumour, NECROSIS: depth + 0.9 * tumour, IMMUNE: immune, OTHER: other - 0.3 * tumour}
 
-    def _find_thresholds(self) -> dict[int, float]:
+    @cached_property
+    def _thresholds(self) -> dict[int, float]:
+        """The value of its field above which each class lies, from samples of the whole slide."""
         x_um, y_um = (
             pixel_centres_um(0, _SAMPLES_AN_AXIS, side_px * self.mpp / _SAMPLES_AN_AXIS)
             for side_px in (self.width_px, self.height_px)

@@ -14,12 +14,11 @@ from sampath_wsi.model.pretrained import load_pretrained
 from sampath_wsi.model.prompted import SamPredictor
 from sampath_wsi.model.sampath import build_model
 from sampath_wsi.model.vanilla_sam import build_vanilla_sam, load_vanilla_sam, sam_spec_of
-from sampath_wsi.synthetic.encoders import (
+from sampath_wsi.synthetic.stand_ins import (
     TINY_HIPT,
     TINY_SAM,
     TINY_SAM_IMAGE_PX,
-    write_tiny_hipt,
-    write_tiny_sam,
+    write_tiny_encoder,
 )
 
 from .helpers import SAM, small_sam
@@ -69,8 +68,8 @@ def test_tiny_checkpoints_are_read_as_the_public_ones_are(tmp_path: Path) -> Non
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     for name in ("a", "b"):
-        write_tiny_sam(tmp_path / f"{name}.pth", seed=3)
-        write_tiny_hipt(tmp_path / f"{name}_hipt.pth", seed=3)
+        write_tiny_encoder("sam", tmp_path / f"{name}.pth", seed=3)
+        write_tiny_encoder("hipt", tmp_path / f"{name}_hipt.pth", seed=3)
     assert torch.equal(before, torch.random.get_rng_state())
     assert load_vanilla_sam(tmp_path / "a.pth").image_encoder.img_size == TINY_SAM_IMAGE_PX
     models = []
@@ -81,6 +80,6 @@ def test_tiny_checkpoints_are_read_as_the_public_ones_are(tmp_path: Path) -> Non
         load_pretrained(model, sam=tmp_path / f"{name}.pth", pathology=tmp_path / f"{name}_hipt.pth")
         models.append(model.state_dict())
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
-    write_tiny_sam(tmp_path / "b.pth", seed=4)
+    write_tiny_encoder("sam", tmp_path / "b.pth", seed=4)
     states = [torch.load(tmp_path / f"{name}.pth", weights_only=True) for name in ("a", "b")]
     assert not torch.equal(*(state["image_encoder.neck.0.weight"] for state in states))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampath_wsi.errors import AnnotationError
-from sampath_wsi.qupath import Annotation, documents, read_annotations
+from sampath_wsi.qupath import Annotation, read_annotations
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
 HOLED = {"type": "Polygon", "coordinates": [SQUARE["coordinates"][0], [[2, 2], [2, 4], [4, 4], [4, 2], [2, 2]]]}
@@ -74,11 +74,8 @@ def test_every_classification(tmp_path: Path, classification: Any, class_name: s
 
 def test_an_object_may_have_a_colour_of_its_own(tmp_path: Path) -> None:
     assert only(tmp_path, feature(color=[1, 2, 3])).colour == (1, 2, 3)
-    assert only(tmp_path, feature(color=[1, 2, 3], classification={"name": "A", "color": [4, 5, 6]})).colour == (
-        4,
-        5,
-        6,
-    )
+    both = feature(color=[1, 2, 3], classification={"name": "A", "color": [4, 5, 6]})
+    assert only(tmp_path, both).colour == (4, 5, 6)
 
 
 def test_types_of_objects(tmp_path: Path) -> None:
@@ -194,7 +191,7 @@ def test_errors_are_one_line_with_file_and_feature(tmp_path: Path, document: Any
     assert len(str(caught.value)) < 500 + len(str(tmp_path))
 
 
-def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="No such file"):
         read_annotations(tmp_path / "none.geojson")
     with pytest.raises(AnnotationError, match="directory"):
@@ -207,9 +204,9 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (tmp_path / "cut.geojson.gz").write_bytes(damaged)
         with pytest.raises(AnnotationError, match="damaged"):
             read_annotations(tmp_path / "cut.geojson.gz")
-    monkeypatch.setattr(documents, "MAX_BYTES", 1000)
+    (tmp_path / "large.geojson.gz").write_bytes(whole)
     with pytest.raises(AnnotationError, match=r"more than 0 GiB of GeoJSON\. Split it"):
-        read(tmp_path, [feature()] * 50, "a.geojson.gz")
+        read_annotations(tmp_path / "large.geojson.gz", max_bytes=1000)
 
 
 def test_deep_collections_are_refused(tmp_path: Path) -> None:

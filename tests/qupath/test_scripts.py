@@ -139,7 +139,7 @@ def test_results_come_in_by_slide_name_once(tmp_path: Path) -> None:
 
 
 @needs_groovy
-def test_what_changed_replaces_what_an_import_brought_and_nothing_else(tmp_path: Path) -> None:
+def test_what_changed_replaces_what_an_import_brought(tmp_path: Path) -> None:
     results = tmp_path / "results"
     write_result(results, "a", [feature(1), feature(2)])
     qupath = QuPath(tmp_path, [image(1, "a.svs", [feature(2), feature(90, name="Mine")], open=True)], window=True)
@@ -293,7 +293,7 @@ def test_predictions_are_not_trained_on_by_mistake(tmp_path: Path) -> None:
     assert [row.extra["group"] for row in rows] == ["P1", "b"]
 
 
-def test_scripts_are_written_where_the_user_wants_and_no_change_is_lost(tmp_path: Path) -> None:
+def test_scripts_are_written_and_no_change_is_lost(tmp_path: Path) -> None:
     paths = write_scripts(tmp_path / "new" / "folder")
     assert [path.name for path in paths] == [IMPORT, EXPORT]
     assert write_scripts(tmp_path / "new" / "folder") == paths
@@ -306,11 +306,10 @@ def test_scripts_are_written_where_the_user_wants_and_no_change_is_lost(tmp_path
     assert r"it\'s\\\u00fc'" in paths[0].read_text(encoding="ascii")
 
 
-def test_scripts_are_ascii_and_name_ids_as_the_workflow_does() -> None:
+def test_scripts_are_ascii_and_ids_are_the_workflows(tmp_path: Path) -> None:
     """QuPath reads a script in the platform's encoding; ids of slides must be those of the results."""
-    folder = HERE.parents[1] / "sampath_wsi" / "qupath" / "scripts"
-    for name in (IMPORT, EXPORT):
-        text = (folder / name).read_text(encoding="ascii")
+    for path in write_scripts(tmp_path):
+        text = path.read_text(encoding="ascii")
         assert "replaceAll(/[^A-Za-z0-9._-]+/, '_').replaceAll(/^[._-]+|[._-]+$/, '')" in text
         assert not re.search(r"[ \t]$", text, re.MULTILINE)
         assert max(map(len, text.splitlines())) <= 130

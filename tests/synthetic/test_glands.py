@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.synthetic.glands import GlandPainter
-from sampath_wsi.synthetic.raw import make_raw
+from sampath_wsi.synthetic.stand_ins import make_raw
 from sampath_wsi.training.data.prepare.bcss import prepare_bcss
 from sampath_wsi.training.data.prepare.crag import prepare_crag
 from sampath_wsi.training.data.prepare.glas import prepare_glas
@@ -61,7 +61,7 @@ def test_the_same_glands_at_half_the_resolution_are_as_large() -> None:
     assert 0.4 < median_um2(1.24, 160) / median_um2(0.62, 320) < 2.5
 
 
-def test_stand_in_of_bcss_is_laid_out_as_its_downloader_leaves_it(tmp_path: Path) -> None:
+def test_stand_in_of_bcss_has_its_downloaders_layout(tmp_path: Path) -> None:
     make_raw("bcss", tmp_path / "raw", images=4, size_px=128)
     images = sorted(p.name for p in (tmp_path / "raw" / "images").iterdir())
     assert images == sorted(p.name for p in (tmp_path / "raw" / "masks").iterdir())
@@ -84,7 +84,7 @@ def test_stand_in_of_crag_has_the_layout_of_the_archive(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.read(sample)[1] == 2, data.read_instances(sample) > 0)
 
 
-def test_official_splits_of_the_stand_in_of_glas_share_patients_as_the_real_ones_do(tmp_path: Path) -> None:
+def test_stand_in_of_glas_shares_patients_over_its_splits(tmp_path: Path) -> None:
     make_raw("glas", tmp_path / "raw", images=8, size_px=96)
     with (tmp_path / "raw" / "samples.csv").open(newline="") as file:
         assert {row["grade"] for row in csv.DictReader(file)} <= {"benign", "malignant"}

@@ -55,7 +55,7 @@ def test_same_seed_same_pixels_and_other_seed_other_pixels() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_every_class_has_its_share_and_glass_surrounds_the_tissue(seed: int) -> None:
+def test_every_class_has_its_share_and_glass_is_around(seed: int) -> None:
     scene = Scene(8000, 6000, seed=seed)
     labels = scene.class_map(0, 0, *scene.map_size_px)
     share = np.bincount(labels.ravel(), minlength=len(CLASSES) + 1) / labels.size

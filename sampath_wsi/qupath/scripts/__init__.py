@@ -9,11 +9,12 @@ from sampath_wsi.errors import ConfigError
 from sampath_wsi.files import written_aside
 
 IMPORT, EXPORT = "import_results.groovy", "export_annotations.groovy"
+_SHARED = "common.groovy"
 _FOLDER_SETTING = "def resultsFolder = ''"
 
 
 def write_scripts(folder: Path, *, results: Path | None = None, force: bool = False) -> list[Path]:
-    """Write the scripts into a folder.
+    """Write the scripts into a folder, each whole: with the functions that they share at its end.
 
     Parameters
     ----------
@@ -31,11 +32,14 @@ def write_scripts(folder: Path, *, results: Path | None = None, force: bool = Fa
     ConfigError
         If a script of that name is there and differs: somebody may have changed it.
     """
-    texts = {name: files(__name__).joinpath(name).read_text(encoding="utf-8") for name in (IMPORT, EXPORT)}
+    imported, exported, shared = (
+        files(__name__).joinpath(name).read_text(encoding="utf-8") for name in (IMPORT, EXPORT, _SHARED)
+    )
     if results is not None:
+        assert _FOLDER_SETTING in imported
         setting = _FOLDER_SETTING.replace("''", _groovy_string(str(results.absolute())))
-        assert _FOLDER_SETTING in texts[IMPORT]
-        texts[IMPORT] = texts[IMPORT].replace(_FOLDER_SETTING, setting, 1)
+        imported = imported.replace(_FOLDER_SETTING, setting, 1)
+    texts = {IMPORT: f"{imported}\n{shared}", EXPORT: f"{exported}\n{shared}"}
     for name, text in texts.items():
         path = folder / name
         if not force and path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:

@@ -14,8 +14,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
-from sampath_wsi.qupath import rounded_for_qupath
-from sampath_wsi.qupath.geometry import DECIMALS
+from sampath_wsi.qupath import DECIMALS, rounded_for_qupath
 
 
 @dataclass(frozen=True)

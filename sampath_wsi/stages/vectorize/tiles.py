@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import entropy_term_bit
 from sampath_wsi.progress import Progress, stepper
-from sampath_wsi.qupath import ObjectWriter, encode_object
-from sampath_wsi.qupath.geometry import DECIMALS
+from sampath_wsi.qupath import DECIMALS, ObjectWriter, encode_object
 from sampath_wsi.stages.vectorize.chunks import Chunking, ClassMap, Window
 from sampath_wsi.stages.vectorize.drawing import Drawing
 from sampath_wsi.stages.vectorize.options import Frame, VectorizeOptions

@@ -8,7 +8,7 @@ from typing import Any
 
 SMOKE_IMAGES = 8
 SMOKE_IMAGE_PX = 160
-# The encoders have the shapes of sampath_wsi.synthetic.encoders, which cannot be imported here: it needs torch.
+# The encoders have the shapes of those that sampath_wsi.synthetic.stand_ins writes.
 _ARCHITECTURE = {
     "image_size": 64,
     "sam": {"embed_dim": 32, "depth": 2, "heads": 2, "global_blocks": [1], "window": 4},

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, StoreError
 from sampath_wsi.geometry import TileGrid
-from sampath_wsi.probability import to_bytes
-from sampath_wsi.stages.images.stage import entropy_percent
+from sampath_wsi.probability import entropy_percent, to_bytes
 from sampath_wsi.stages.vectorize import tiles
 from sampath_wsi.stages.vectorize.chunks import ArrayMap
 from sampath_wsi.stages.vectorize.tiles import cell_edges, sum_tiles, write_tile_objects

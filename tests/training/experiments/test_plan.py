@@ -104,7 +104,7 @@ def test_settings_of_the_paper_rows_are_valid_recipes() -> None:
 
 
 def test_the_tiny_encoders_have_the_shape_that_smoke_runs_want() -> None:
-    from sampath_wsi.synthetic.encoders import TINY_HIPT, TINY_SAM
+    from sampath_wsi.synthetic.stand_ins import TINY_HIPT, TINY_SAM
     from sampath_wsi.training.recipe import read_recipe
 
     recipe = read_recipe(ROOT / "config" / "experiments" / "crag.yaml", SMOKE_SETTINGS)

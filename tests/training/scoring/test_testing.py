@@ -14,7 +14,7 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.cli import main
 from sampath_wsi.errors import DataError
 from sampath_wsi.metrics import ConfusionMatrix
-from sampath_wsi.synthetic.encoders import write_tiny_sam
+from sampath_wsi.synthetic.stand_ins import write_tiny_encoder
 from sampath_wsi.training.data.prepared import DatasetInfo, read_prepared
 from sampath_wsi.training.data.prepared_writer import PreparedWriter
 from sampath_wsi.training.scoring.score_files import read_counts
@@ -126,7 +126,7 @@ def test_a_model_is_scored(
 def test_vanilla_sam_is_scored(
     glands: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_tiny_sam(tmp_path / "sam.pth")
+    write_tiny_encoder("sam", tmp_path / "sam.pth")
     words = ("test-dots", "--sam", tmp_path / "sam.pth", "--data", glands, "--device", "cpu", "--out", tmp_path / "a")
     assert _run(capsys, monkeypatch, *words, "--maps")[0] == 0
     scores = json.loads((tmp_path / "a" / "scores.json").read_text())
@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_named(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write_tiny_sam(tmp_path / "sam.pth")
+    write_tiny_encoder("sam", tmp_path / "sam.pth")
     coarse = _rewrite(tmp_path / "coarse", data, mpp=1.0)
     test, dots = ("test", tiny_model, "--data"), ("test-dots", "--sam", tmp_path / "sam.pth", "--data")
     for words, message in (

@@ -13,8 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from sampath_wsi.errors import DataError
 from sampath_wsi.geometry import Box
-from sampath_wsi.qupath import Annotation, read_annotations
-from sampath_wsi.qupath.shapes import flat_parts
+from sampath_wsi.qupath import Annotation, flat_parts, read_annotations
 from sampath_wsi.slides import SlideInfo
 from sampath_wsi.training.data.prepare.coding import Coding
 

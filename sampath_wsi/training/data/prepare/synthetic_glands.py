@@ -8,8 +8,7 @@ import numpy as np
 
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.progress import Progress
-from sampath_wsi.synthetic.gland_look import GLAND_MPP
-from sampath_wsi.synthetic.glands import GlandPainter
+from sampath_wsi.synthetic.glands import GLAND_MPP, GlandPainter
 from sampath_wsi.training.data.prepare.coding import load_coding
 from sampath_wsi.training.data.prepared import DatasetInfo
 from sampath_wsi.training.data.prepared_writer import PreparedWriter

@@ -1,11 +1,12 @@
-"""Synthetic stand-ins for public data sets, laid out on disk exactly as their users have them.
+"""Synthetic stand-ins for public data sets and encoder checkpoints, so that experiments run end to end without them.
 
-They let the experiments run end to end without the data. Their pictures are synthetic: no score on them means anything,
-though the glands of :mod:`sampath_wsi.synthetic.glands` may serve to begin a training with.
+Data are laid out on disk exactly as their users have them; checkpoints have the format of the public files. No score on
+them means anything, though the glands of :mod:`sampath_wsi.synthetic.glands` may serve to begin a training with.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import shutil
 from collections.abc import Iterator
@@ -16,21 +17,27 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sampath_wsi.errors import ConfigError
+from sampath_wsi.files import written_aside
+from sampath_wsi.model.card import PathologyEncoderSpec, SamEncoderSpec
 from sampath_wsi.progress import Progress
-from sampath_wsi.synthetic.gland_look import GLAND_MPP
-from sampath_wsi.synthetic.glands import GlandImage, GlandPainter
+from sampath_wsi.synthetic.glands import GLAND_MPP, GlandImage, GlandPainter
 from sampath_wsi.synthetic.noise import derive_seed
-from sampath_wsi.synthetic.render import Painter
 from sampath_wsi.synthetic.scene import IMMUNE, NECROSIS, OTHER, STROMA, TRUTH_DOWNSAMPLE, TUMOR, Scene
+from sampath_wsi.synthetic.slide import Painter
 
+# One image in so many is for testing.
 _TEST_SHARE = 4
-"""One image in so many is for testing."""
 _BCSS_CODES = np.zeros(256, np.uint8)
 _BCSS_CODES[[TUMOR, STROMA, IMMUNE, NECROSIS, OTHER]] = (1, 2, 3, 4, 6)
 _TEST_SITES = ("OL", "LL", "E2", "EW", "GM", "S3")
 _TRAIN_SITES = ("A1", "A2", "A7", "AN", "AR", "BH", "C8", "D8")
 _MPP = {"bcss": 0.30, "crag": 0.50, "glas": GLAND_MPP}
 _SIZE_PX = {"bcss": (1400, 1400), "crag": (1512, 1516), "glas": (775, 522)}
+
+TINY_SAM = SamEncoderSpec(embed_dim=32, depth=2, heads=2, global_blocks=(1,), window=4)
+TINY_SAM_IMAGE_PX = 128
+TINY_HIPT = PathologyEncoderSpec(name="vit_tiny_patch16_224", kwargs={"embed_dim": 24, "depth": 1, "num_heads": 2})
+_PUBLIC_HIPT_GRID = 14
 
 
 def make_raw(
@@ -140,8 +147,41 @@ def _is_test(number: int) -> bool:
 
 
 def _save(path: Path, pixels: NDArray[np.integer]) -> None:
-    """A picture as PNG; masks of up to 255 instances have 8 bits, as the real ones."""
+    """Save a picture as PNG; masks of up to 255 instances have 8 bits, as the real ones."""
     if pixels.dtype == np.uint16 and pixels.max() < 256:
         pixels = pixels.astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)
+
+
+def write_tiny_encoder(kind: str, path: str | Path, seed: int = 0) -> None:
+    """Write a checkpoint of random weights in the format of a public one, so small that anything runs in a second.
+
+    Parameters
+    ----------
+    kind
+        ``sam``: the shape is :data:`TINY_SAM`; the flat state, nothing around it. ``hipt``: :data:`TINY_HIPT`; DINO's
+        teacher, for 224 px.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such kind.
+    """
+    import torch  # the data sets need none
+
+    from sampath_wsi.model.pathology_encoder import PathologyEncoder
+    from sampath_wsi.model.vanilla_sam import build_vanilla_sam
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if kind == "sam":
+            checkpoint = build_vanilla_sam(TINY_SAM, TINY_SAM_IMAGE_PX).state_dict()
+        elif kind == "hipt":
+            weights = PathologyEncoder(TINY_HIPT, _PUBLIC_HIPT_GRID).model.state_dict()
+            teacher = {f"backbone.{key}": tensor for key, tensor in weights.items()}
+            checkpoint = {"teacher": teacher, "epoch": 0, "args": argparse.Namespace(patch_size=16)}
+        else:
+            raise ConfigError(f"there is no tiny encoder {kind!r}", "Choose one of sam, hipt.")
+    with written_aside(Path(path)) as aside:
+        torch.save(checkpoint, aside)

@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from sampath_wsi.cli import app
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.probability import entropy_percent, to_bytes
-from sampath_wsi.stages.images import tiff
-from sampath_wsi.stages.images.stage import CLASSES, ENTROPY, PROBABILITY, ImageOptions, PictureFrame, write_images
+from sampath_wsi.stages.images import CLASSES, ENTROPY, PROBABILITY, ImageOptions, PictureFrame, write_images
 from sampath_wsi.stages.stitch.stage import StitchOptions, stitch
 from sampath_wsi.stores.pyramid import even, mean_2x2, mode_2x2
 from sampath_wsi.stores.store import open_store, read_array
+from sampath_wsi.tiff import Picture, write_ome_tiff
 from tests.helpers import CLASSES as COLOURS
 from tests.helpers import make_grid, random_probability, slide_record, write_probabilities
 
@@ -85,7 +85,7 @@ def test_a_pixel_lies_where_the_slides_region_is(tmp_path: Path, case: str) -> N
     assert pixels.planes[0].position_y == pytest.approx(shown[1] * 0.25)
 
 
-def test_a_map_that_begins_between_two_pixels_is_at_most_half_a_pixel_off() -> None:
+def test_a_map_between_two_pixels_is_half_a_pixel_off_at_most() -> None:
     for x in range(1000, 1020):
         grid = make_grid((5000, 4000), (0.2325, 0.31), region=(x, 2 * x, 2000, 1500))
         frame = PictureFrame.of(grid, (0, 0))
@@ -160,15 +160,13 @@ def test_the_bytes_depend_on_the_segmentation_alone(written: Path, tmp_path: Pat
 @pytest.mark.parametrize(("height", "width", "levels"), [(1300, 1100, 4), (3, 257, 2), (1, 1, 1)])
 def test_pictures_of_all_sizes_are_whole(tmp_path: Path, height: int, width: int, levels: int) -> None:
     values = np.random.default_rng(0).integers(0, 101, (height, width), np.uint8)
-    picture = tiff.Picture(
-        "A & <B> é", (width, height), 2.0, (0.0, 0.0), "A & <B> (%)", (1, 2, 3), str(uuid.UUID(int=1))
-    )
+    picture = Picture("A & <B> é", (width, height), 2.0, (0.0, 0.0), "A & <B> (%)", (1, 2, 3), str(uuid.UUID(int=1)))
 
     def compute(window: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         y0, x0, y1, x1 = window
         return values[y0:y1, x0:x1]
 
-    tiff.write_ome_tiff(tmp_path / "a.ome.tif", picture, compute, mode_2x2)
+    write_ome_tiff(tmp_path / "a.ome.tif", picture, compute, mode_2x2)
     expected = values
     for number in range(levels):
         assert (level(tmp_path / "a.ome.tif", number) == expected).all()
@@ -177,16 +175,21 @@ def test_pictures_of_all_sizes_are_whole(tmp_path: Path, height: int, width: int
     assert (image.name, image.pixels.channels[0].name) == ("A & <B> é", "A & <B> (%)")
 
 
-def test_what_may_pass_4_gb_is_bigtiff(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiff, "_CLASSIC_BYTES", 100_000)
-    write_images(written / "segmentation.ome.zarr", tmp_path, ImageOptions(entropy=True))
-    with tifffile.TiffFile(tmp_path / ENTROPY) as file:
-        assert file.is_bigtiff
-    assert (level(tmp_path / ENTROPY) == level(written / ENTROPY)).all()
+def test_what_may_pass_4_gb_is_bigtiff(tmp_path: Path) -> None:
+    picture = Picture("a", (600, 600), 1.0, (0.0, 0.0), "a", (1, 2, 3), str(uuid.UUID(int=1)))
+
+    def compute(window: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        return np.full((window[2] - window[0], window[3] - window[1]), 7, np.uint8)
+
+    for limit, big in ((1 << 20, True), (1 << 21, False)):
+        write_ome_tiff(tmp_path / "a.ome.tif", picture, compute, mode_2x2, classic_bytes=limit)
+        with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+            assert file.is_bigtiff == big
+        assert (level(tmp_path / "a.ome.tif") == 7).all()
 
 
 def test_a_picture_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    picture = tiff.Picture("a", (600, 600), 1.0, (0.0, 0.0), "a", (1, 2, 3), str(uuid.UUID(int=1)))
+    picture = Picture("a", (600, 600), 1.0, (0.0, 0.0), "a", (1, 2, 3), str(uuid.UUID(int=1)))
 
     def compute(window: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         if window[0] > 0:
@@ -194,7 +197,7 @@ def test_a_picture_that_fails_leaves_nothing(tmp_path: Path) -> None:
         return np.zeros((window[2] - window[0], window[3] - window[1]), np.uint8)
 
     with pytest.raises(OSError, match="the disk is gone"):
-        tiff.write_ome_tiff(tmp_path / "a.ome.tif", picture, compute, mode_2x2)
+        write_ome_tiff(tmp_path / "a.ome.tif", picture, compute, mode_2x2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -227,7 +230,7 @@ def test_entropy_does_not_depend_on_the_order_of_classes(weights: list[int], ran
     assert 0 <= found[0, 0] <= 100
 
 
-def test_a_class_that_the_model_does_not_know_is_refused_by_name(written: Path, tmp_path: Path) -> None:
+def test_an_unknown_class_is_refused_by_name(written: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"knows no class 'Tumour'\. Its classes: class 0, class 1, class 2"):
         write_images(written / "segmentation.ome.zarr", tmp_path, ImageOptions(classes=True, probability="Tumour"))
     with pytest.raises(ConfigError, match="no picture is asked for"):
@@ -236,15 +239,7 @@ def test_a_class_that_the_model_does_not_know_is_refused_by_name(written: Path, 
 
 
 def test_the_command_writes_what_is_asked_for(written: Path, tmp_path: Path) -> None:
-    words = [
-        "images",
-        written / "segmentation.ome.zarr",
-        "--out-dir",
-        tmp_path,
-        "--entropy",
-        "--probability",
-        "class 2",
-    ]
-    done = CliRunner().invoke(app, [*map(str, words)])
+    words = ["images", str(written / "segmentation.ome.zarr"), "--out-dir", str(tmp_path)]
+    done = CliRunner().invoke(app, [*words, "--entropy", "--probability", "class 2"])
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == [ENTROPY, PROBABILITY]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,16 @@ from sampath_wsi.errors import ConfigError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import PERCENT, SCALE, entropy_percent
 from sampath_wsi.progress import Progress
-from sampath_wsi.stages.images.tiff import Picture, Plane, write_ome_tiff
 from sampath_wsi.stores import ome
 from sampath_wsi.stores.pyramid import Window, mean_2x2, mode_2x2
 from sampath_wsi.stores.shards import Shards
 from sampath_wsi.stores.store import Provenance, open_store, read_array
+from sampath_wsi.tiff import Picture, Pixels, write_ome_tiff
 
 CLASSES, PROBABILITY, ENTROPY = "classes.ome.tif", "probability.ome.tif", "entropy.ome.tif"
 _WHITE = (255, 255, 255)
+Part = tuple[slice, slice]
+"""Rows and columns of the map."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class PictureFrame:
 
     @classmethod
     def of(cls, grid: TileGrid, qupath_offset_level0_px: Sequence[int]) -> PictureFrame:
-        """The frame; the map is at most half a pixel off where its corner lies on no whole pixel of it."""
+        """Return the frame; the map is at most half a pixel off where its corner lies on no whole pixel of it."""
         left, top = qupath_offset_level0_px
         width, height = grid.slide_width_level0_px, grid.slide_height_level0_px
         if left or top:  # then QuPath shows the slide's bounds, which are what is tiled
@@ -82,7 +84,7 @@ class PictureFrame:
 
 
 def plan_images(segmentation_path: Path, options: ImageOptions) -> tuple[tuple[str, ...], PictureFrame]:
-    """The names of the files that :func:`write_images` would write, and what they show.
+    """Return the names of the files that :func:`write_images` would write, and what they show.
 
     Raises
     ------
@@ -120,31 +122,47 @@ def write_images(
     ConfigError
         If the model does not know the class, or nothing is asked for.
     """
-    frame = plan_images(segmentation_path, options)[1]
+    names, frame = plan_images(segmentation_path, options)
     group, made_by = open_store(segmentation_path, "segmentation")
-    classes = _classes(made_by)
-    index = class_index(classes, options.probability) if options.probability else 0
+    classes, grid = _classes(made_by), made_by.grid
     labels = Shards(read_array(group, f"{ome.LABELS}/0"))
     probability = Shards(read_array(group, "0"))
-    written = []
+    corner_um = (frame.corner_level0_px[0] * grid.mpp_x, frame.corner_level0_px[1] * grid.mpp_y)
 
-    def write(name: str, value: Callable[[Any], Plane], halve: Callable[[Plane], Plane], **look: Any) -> None:
-        picture = _picture(name, made_by, frame, **look)
+    def percent(of: Callable[[NDArray[np.generic]], Pixels], channels: slice, part: Part) -> Pixels:
+        """Return a function of the probabilities of some classes, and 0 where the map has no class."""
+        labelled: NDArray[np.bool_] = labels.read(*part) > 0
+        found = labelled.view(np.uint8)
+        if labelled.any():
+            found *= of(probability.read(channels, *part))
+        return found
+
+    def write(
+        name: str,
+        value: Callable[[Part], Pixels],
+        channel: str,
+        color: tuple[int, int, int] = _WHITE,
+        palette: NDArray[np.uint8] | None = None,
+        halve: Callable[[Pixels], Pixels] = _mean,
+    ) -> None:
+        # The same name for the same content: a file that is made again is the same bytes.
+        content = uuid.uuid5(uuid.NAMESPACE_URL, f"{made_by.identity}/{name}/{channel}/{palette is None}")
+        title = f"{made_by.slide['id']}: {channel}"
+        picture = Picture(title, frame.size_px, grid.mpp_map, corner_um, channel, color, str(content), palette)
         compute = partial(_in_frame, frame, labels.shape, value)
         write_ome_tiff(out_dir / name, picture, compute, halve, threads=threads, progress=progress)
-        written.append(out_dir / name)
 
     if options.classes:
         palette = colour_table(classes) if options.style == "colors" else None
-        write(CLASSES, lambda part: labels.read(*part), mode_2x2, channel="Class", palette=palette)
+        write(CLASSES, lambda part: labels.read(*part), "Class", palette=palette, halve=mode_2x2)
     if options.probability:
-        value = partial(_where_labelled, _percent, probability, slice(index, index + 1), labels)
-        name, colour = f"{classes[index].name} (%)", ome.bright(classes[index].color)
-        write(PROBABILITY, value, _mean, channel=name, color=colour)
+        index = class_index(classes, options.probability)
+        shown = classes[index]
+        value = partial(percent, _in_percent, slice(index, index + 1))
+        write(PROBABILITY, value, f"{shown.name} (%)", ome.bright(shown.color))
     if options.entropy:
-        value = partial(_where_labelled, entropy_percent, probability, slice(0, len(classes)), labels)
-        write(ENTROPY, value, _mean, channel="Entropy (%)")
-    return written
+        write(ENTROPY, partial(percent, entropy_percent, slice(0, len(classes))), "Entropy (%)")
+    return [out_dir / name for name in names]
 
 
 def _classes(made_by: Provenance) -> tuple[TissueClass, ...]:
@@ -152,66 +170,27 @@ def _classes(made_by: Provenance) -> tuple[TissueClass, ...]:
 
 
 def _in_frame(
-    frame: PictureFrame, shape: tuple[int, ...], value: Callable[[tuple[slice, slice]], Plane], window: Window
-) -> Plane:
-    """A window of the frame: what ``value`` makes of the part of the map in it, and 0 around."""
-    found = np.zeros((window[2] - window[0], window[3] - window[1]), np.uint8)
-    inside, part = [], []
-    for begin, end, offset, length in zip(window[:2], window[2:], (frame.map_y_px, frame.map_x_px), shape, strict=True):
-        first, last = max(begin - offset, 0), min(end - offset, length)
-        if first >= last:
-            return found
-        part.append(slice(first, last))
-        inside.append(slice(first + offset - begin, last + offset - begin))
-    found[tuple(inside)] = value((part[0], part[1]))
+    frame: PictureFrame, map_shape: tuple[int, ...], value: Callable[[Part], Pixels], window: Window
+) -> Pixels:
+    """Return a window of the frame: ``value`` of the part of the map in it, and 0 around."""
+    y0, x0, y1, x1 = window
+    found = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    top, left = frame.map_y_px, frame.map_x_px
+    rows = slice(max(y0 - top, 0), min(y1 - top, map_shape[0]))
+    columns = slice(max(x0 - left, 0), min(x1 - left, map_shape[1]))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        inside = found[rows.start + top - y0 : rows.stop + top - y0, columns.start + left - x0 :]
+        inside[:, : columns.stop - columns.start] = value((rows, columns))
     return found
 
 
-def _where_labelled(
-    percent: Callable[[NDArray[Any]], Plane],
-    probability: Shards,
-    classes: slice,
-    labels: Shards,
-    part: tuple[slice, slice],
-) -> Plane:
-    """What ``percent`` makes of the probabilities of some classes; 0 where there is no class."""
-    labelled: NDArray[np.bool_] = labels.read(*part) > 0
-    found = labelled.view(np.uint8)
-    if labelled.any():
-        found *= percent(probability.read(classes, *part))
-    return found
-
-
-def _percent(probability: NDArray[Any]) -> Plane:
-    """The probability of a single class in percent: from ``(1, y, x)`` to ``(y, x)``."""
+def _in_percent(probability: NDArray[np.generic]) -> Pixels:
+    """Return the probability of a single class in percent: from ``(1, y, x)`` to ``(y, x)``."""
     one = SCALE if probability.dtype == np.uint8 else 1
-    percent: Plane = np.rint(probability[0].astype(np.float32) * np.float32(PERCENT / one)).astype(np.uint8)
+    percent: Pixels = np.rint(probability[0].astype(np.float32) * np.float32(PERCENT / one)).astype(np.uint8)
     return percent
 
 
-def _mean(plane: Plane) -> Plane:
-    half: Plane = mean_2x2(plane[None])[0]
+def _mean(plane: Pixels) -> Pixels:
+    half: Pixels = mean_2x2(plane[None])[0]
     return half
-
-
-def _picture(
-    file: str,
-    made_by: Provenance,
-    frame: PictureFrame,
-    *,
-    channel: str,
-    color: tuple[int, int, int] = _WHITE,
-    palette: NDArray[np.uint8] | None = None,
-) -> Picture:
-    grid, (x, y) = made_by.grid, frame.corner_level0_px
-    return Picture(
-        name=f"{made_by.slide['id']}: {channel}",
-        size_px=frame.size_px,
-        um_per_px=grid.mpp_map,
-        corner_um=(x * grid.mpp_x, y * grid.mpp_y),
-        channel=channel,
-        color=color,
-        palette=palette,
-        # The same of the same: a file that is made again is the same bytes.
-        uuid=str(uuid.uuid5(uuid.NAMESPACE_URL, f"{made_by.identity}/{file}/{channel}/{palette is None}")),
-    )

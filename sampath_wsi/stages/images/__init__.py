@@ -1,1 +1,0 @@
-"""Pictures of a segmentation to open beside the slide, as OME-TIFF."""
