@@ -1,4 +1,4 @@
-"""A scheduler's SIGTERM, and Ctrl-C: what is in hand is finished, the rest is left to the next run."""
+"""SIGTERM (from a scheduler) and Ctrl-C: a stage finishes what it has in hand and leaves the rest to the next run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _AGAIN_S = 0.05
 
 
 class Stopped(BaseException):
-    """Raised in the main thread where SIGTERM came, as KeyboardInterrupt is by Ctrl-C, so that threads end in order."""
+    """Raised in the main thread by SIGTERM, as KeyboardInterrupt is by Ctrl-C, so that threads end in order."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     if _imports(frame):
-        # Not now: some modules answer whatever is raised amid their import with an error of their own, or go on.
+        # Not now: some modules turn what is raised during their import into an error of their own, or ignore it.
         again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
         again.daemon = True
         again.start()
@@ -27,7 +27,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _imports(frame: FrameType | None) -> bool:
-    """Whether a module is being imported."""
+    """Return whether a module is being imported."""
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
@@ -37,9 +37,9 @@ def _imports(frame: FrameType | None) -> bool:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Within the block SIGTERM raises :class:`Stopped`, and Ctrl-C KeyboardInterrupt, but not amid an import.
+    """Let SIGTERM raise :class:`Stopped` within the block, and Ctrl-C KeyboardInterrupt, but not during an import.
 
-    Without effect outside the main thread, and on a Ctrl-C that the process ignores or handles otherwise.
+    It does nothing outside the main thread, nor about a Ctrl-C that the process ignores or handles otherwise.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,8 +55,8 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def unbroken() -> Iterator[None]:
-    """Within a :func:`stoppable` block, a smaller one that SIGTERM does not break off: it counts at its end."""
+def deferring_stop() -> Iterator[None]:
+    """Put off :class:`Stopped` to the end of this block, which is part of a :func:`stoppable` one."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not _stop:
         yield
         return

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sampath_wsi.errors import ModelError
 from sampath_wsi.geometry import TileGrid
-from sampath_wsi.machine.stopping import unbroken
+from sampath_wsi.machine.stopping import deferring_stop
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.stages.infer.parts import Part, adopt_parts, held_batches, remove_parts, take_finished
 from sampath_wsi.stages.infer.pipeline import LoadAhead, WriteBehind
@@ -190,7 +190,7 @@ def _compute(
         begun = time.monotonic()
         with WriteBehind(write) as writer:
             for first, pixels in loader:
-                with unbroken():
+                with deferring_stop():
                     start = time.monotonic()
                     result = predict(pixels)
                     busy_s += time.monotonic() - start

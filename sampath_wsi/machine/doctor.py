@@ -1,4 +1,8 @@
-"""Checks of where the program runs: scheduler, cores, memory, disks, terminal."""
+"""Whether everything is here that the program needs, and what to do where it is not.
+
+Here are the checks of the machine: scheduler, cores, memory, disks, terminal. Those of what is installed are in
+:mod:`sampath_wsi.machine.installation`.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +14,96 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from sampath_wsi.machine import facts as machine
-from sampath_wsi.machine.doctor.findings import Result, fail, ok, warn
+from sampath_wsi.errors import one_line
+from sampath_wsi.machine import facts
 
 _GB = 1e9
 _LITTLE_BYTES, _TOO_LITTLE_BYTES = 20 * _GB, 1 * _GB
 _LITTLE_INODES = 20_000
 _LITTLE_MEMORY_BYTES = 4 * 2**30
-_ANSWER_S = 20
 _SLURM_PLUGIN = "snakemake-executor-plugin-slurm"
 
 
-def slurm() -> Iterator[Result]:
-    """Whether Slurm is here, answers, and can be used by Snakemake."""
+@dataclass(frozen=True)
+class Finding:
+    """Result of a check.
+
+    Parameters
+    ----------
+    status
+        ``fail``: the program will not work; ``warn``: it will, but not well or not all of it.
+    remedy
+        What to do; empty where all is well.
+    check
+        The name of the check.
+    """
+
+    status: Literal["ok", "warn", "fail"]
+    text: str
+    remedy: str = ""
+    check: str = ""
+
+
+ok, warn, fail = (partial(Finding, status) for status in ("ok", "warn", "fail"))
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """Run all checks, one after the other.
+
+    Parameters
+    ----------
+    folder
+        Where results will be written; it need not exist.
+    """
+    from sampath_wsi.machine import installation
+    from sampath_wsi.model.zoo import CACHE_VARIABLE, cache_dir
+
+    checks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "Python": installation.python,
+        "packages": installation.packages,
+        "OpenSlide": installation.openslide,
+        "torch": installation.torch,
+        "GPU": installation.gpu,
+        "models": installation.models,
+        "encoders": installation.encoders,
+        "Snakemake": installation.snakemake,
+        "Slurm": slurm,
+        "cores": cores,
+        "memory": memory,
+        "results": lambda: disk(folder),
+        "temporary files": lambda: disk(Path(tempfile.gettempdir()), "Set TMPDIR to a folder with more space."),
+        "cache": lambda: disk(cache_dir(), f"Set {CACHE_VARIABLE} to another folder."),
+        "terminal": terminal,
+    }
+    for name, check in checks.items():
+        yield from run_check(name, check)
+
+
+def run_check(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Run a check; one that breaks off is a finding too."""
+    try:
+        found = list(check())
+    except ImportError as error:
+        found = [fail(str(error), "Install sampath-wsi again, in an environment of its own.")]
+    except Exception as error:  # whatever it is, the other checks must be run
+        found = [fail(f"broke off: {type(error).__name__}: {error}", "Report this, please, if it stays.")]
+    for each in found:
+        yield replace(each, text=one_line(each.text), remedy=one_line(each.remedy), check=name)
+
+
+def slurm(answer_s: float = 20.0) -> Iterator[Finding]:
+    """Check whether Slurm is here, answers within ``answer_s`` seconds, and can be used by Snakemake."""
     if shutil.which("sbatch") is None:
         yield ok("not on this machine (needed only for workflow/profiles/slurm)")
         return
     try:
-        run = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, timeout=_ANSWER_S)
+        run = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, timeout=answer_s)
     except (OSError, subprocess.TimeoutExpired) as error:
         yield warn(f"sbatch is here, but sinfo does not answer ({error})", "Ask who runs the cluster.")
         return
@@ -42,7 +115,7 @@ def slurm() -> Iterator[Result]:
     partitions = ", ".join(
         dict.fromkeys(line.split()[0].rstrip("*") for line in run.stdout.splitlines() if line.split())
     )
-    if machine.version_of(_SLURM_PLUGIN) is None:
+    if facts.version_of(_SLURM_PLUGIN) is None:
         yield warn(
             f"answers (partitions {partitions}), but Snakemake's plugin for it is missing",
             f'Install it: pip install -c envs/constraints.txt ".[cluster]" or pip install {_SLURM_PLUGIN}',
@@ -51,16 +124,16 @@ def slurm() -> Iterator[Result]:
     yield ok(f"answers (partitions {partitions}); Snakemake's plugin is here")
 
 
-def cores() -> Iterator[Result]:
-    """How many this process may use."""
-    usable, there = machine.cores(), os.cpu_count() or 1
+def cores() -> Iterator[Finding]:
+    """Count the cores that this process may use."""
+    usable, there = facts.cores(), os.cpu_count() or 1
     limited = f" of the machine's {there} (taskset, a scheduler or a container limits them)" if usable < there else ""
     yield ok(f"{usable}{limited}")
 
 
-def memory() -> Iterator[Result]:
-    """How much this process may use."""
-    usable, limit = machine.memory_bytes(), machine.memory_limit_bytes()
+def memory() -> Iterator[Finding]:
+    """Check how much memory this process may use."""
+    usable, limit = facts.memory_bytes(), facts.memory_limit_bytes()
     text = f"{usable / 2**30:.1f} GiB"
     if limit is not None and limit <= usable:
         text += " (a limit of the control group)"
@@ -70,20 +143,8 @@ def memory() -> Iterator[Result]:
         yield ok(text)
 
 
-def temporary_files() -> Iterator[Result]:
-    """The folder of the system's temporary files."""
-    return disk(Path(tempfile.gettempdir()), "Set TMPDIR to a folder with more space.")
-
-
-def cache() -> Iterator[Result]:
-    """The folder of downloaded weights."""
-    from sampath_wsi.model.zoo import CACHE_VARIABLE, cache_dir
-
-    return disk(cache_dir(), f"Set {CACHE_VARIABLE} to another folder.")
-
-
-def disk(folder: Path, otherwise: str = "Free some space, or write to another disk.") -> Iterator[Result]:
-    """Whether a folder, or the one that it would be made in, can be written, has space, and knows locks."""
+def disk(folder: Path, otherwise: str = "Free some space, or write to another disk.") -> Iterator[Finding]:
+    """Check whether a folder, or the one that it would be made in, can be written, has space, and knows locks."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent
@@ -110,7 +171,7 @@ def disk(folder: Path, otherwise: str = "Free some space, or write to another di
 
 
 def _locks_work(folder: Path) -> bool:
-    """Whether a lock on a file there keeps another holder off, as runs do with each other.
+    """Return whether a lock on a file there keeps another holder off, as runs do with each other.
 
     Raises
     ------
@@ -133,8 +194,8 @@ def _locks_work(folder: Path) -> bool:
         return False
 
 
-def terminal() -> Iterator[Result]:
-    """Whether names of any script can be shown and files of such names opened."""
+def terminal() -> Iterator[Finding]:
+    """Check whether names in any script can be shown, and files with such names opened."""
     encodings = (locale.getpreferredencoding(False), sys.getfilesystemencoding())
     if any(encoding.lower().replace("-", "") != "utf8" for encoding in encodings):
         yield warn(

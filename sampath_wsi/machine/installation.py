@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sampath_wsi.errors import SampathError
-from sampath_wsi.machine.doctor.findings import Result, fail, ok, warn
+from sampath_wsi.machine.doctor import Finding, fail, ok, warn
 
 _PYTHON = (3, 11)
 _DRIVER = Path("/proc/driver/nvidia/version")
 _REINSTALL = "Install again: make install, or pip install -c envs/constraints.txt -e . in the environment."
 
 
-def python() -> Iterator[Result]:
-    """The interpreter."""
+def python() -> Iterator[Finding]:
+    """Check the interpreter."""
     found, wanted = platform.python_version(), ".".join(map(str, _PYTHON))
     if sys.version_info < _PYTHON:
         yield fail(f"{found}, but {wanted} or newer is needed", "Make an environment with a newer Python.")
@@ -27,8 +27,8 @@ def python() -> Iterator[Result]:
         yield ok(f"{found} at {sys.executable}")
 
 
-def packages() -> Iterator[Result]:
-    """Every requirement against the version that is installed."""
+def packages() -> Iterator[Finding]:
+    """Check every requirement against the version that is installed."""
     from packaging.requirements import Requirement
 
     requirements = [Requirement(text) for text in importlib.metadata.requires("sampath-wsi") or []]
@@ -46,8 +46,8 @@ def packages() -> Iterator[Result]:
         yield ok(f"all {len(needed)} that are needed are there, in versions that fit")
 
 
-def openslide() -> Iterator[Result]:
-    """The library, by opening and reading a small slide made for the purpose."""
+def openslide() -> Iterator[Finding]:
+    """Check the library by opening and reading a small slide made for the purpose."""
     import numpy as np
     import openslide
     import tifffile
@@ -60,15 +60,9 @@ def openslide() -> Iterator[Result]:
     versions = f"library {openslide.__library_version__}, openslide-python {openslide.__version__}"
     with tempfile.TemporaryDirectory(prefix="sampath-doctor-") as folder:
         path = Path(folder) / "slide.tif"
-        tifffile.imwrite(
-            path,
-            rgb,
-            tile=(128, 128),
-            photometric="rgb",
-            metadata=None,
-            resolution=(20_000, 20_000),
-            resolutionunit="CENTIMETER",
-        )
+        with tifffile.TiffWriter(path) as file:
+            half_um = (20_000, 20_000)
+            file.write(rgb, tile=(128, 128), photometric="rgb", resolution=half_um, resolutionunit="CENTIMETER")
         try:
             info = inspect_slide(path)
             with SlideReader(info) as reader:
@@ -82,8 +76,8 @@ def openslide() -> Iterator[Result]:
         yield ok(f"{versions}: a small TIFF was opened and read")
 
 
-def torch() -> Iterator[Result]:
-    """The library that computes."""
+def torch() -> Iterator[Finding]:
+    """Check the library that computes."""
     import torch
 
     if float((torch.ones(8, 8) @ torch.ones(8, 8)).sum()) != 512:
@@ -92,8 +86,8 @@ def torch() -> Iterator[Result]:
     yield ok(f"{torch.__version__}, {built}, {torch.get_num_threads()} threads")
 
 
-def gpu() -> Iterator[Result]:
-    """Devices that torch sees; who holds them; why it sees none where there is a driver."""
+def gpu() -> Iterator[Finding]:
+    """Check the devices that torch sees, who holds them, and why it sees none where there is a driver."""
     import torch
 
     from sampath_wsi.machine.device import held_gpus
@@ -116,7 +110,7 @@ def gpu() -> Iterator[Result]:
         yield ok(what)
 
 
-def _no_gpu(built_for: str | None) -> Result:
+def _no_gpu(built_for: str | None) -> Finding:
     import torch
 
     if torch.backends.mps.is_available():
@@ -139,8 +133,8 @@ def _no_gpu(built_for: str | None) -> Result:
     )
 
 
-def models() -> Iterator[Result]:
-    """Every model that can be named and is here: card, and weights by checksum."""
+def models() -> Iterator[Finding]:
+    """Check card and weights (by checksum) of every model that is here."""
     from sampath_wsi.files import sha256
     from sampath_wsi.model.card import CARD_NAME, ModelCard
     from sampath_wsi.model.zoo import installed_models, resolve_model
@@ -161,8 +155,8 @@ def models() -> Iterator[Result]:
         yield ok(f"{', '.join(whole)}: whole")
 
 
-def encoders() -> Iterator[Result]:
-    """The public weights that trainings begin with, where they are cached; none is needed to segment."""
+def encoders() -> Iterator[Finding]:
+    """Check the public weights that trainings begin with, where they are cached; none is needed to segment."""
     from sampath_wsi.model.registry import ENCODERS, find_encoder
 
     missing = []
@@ -180,19 +174,14 @@ def encoders() -> Iterator[Result]:
         yield ok(f"{', '.join(missing)}: not here; a training that needs them downloads them (docs/models.md)")
 
 
-def snakemake() -> Iterator[Result]:
-    """The engine, in this environment."""
+def snakemake() -> Iterator[Finding]:
+    """Check that the engine is that of this environment."""
     found = importlib.metadata.version("snakemake")
     program = shutil.which("snakemake")
+    activate = f"Activate the environment: source {Path(sys.prefix) / 'bin' / 'activate'}"
     if program is None:
-        yield warn(
-            f"{found} is installed, but the command is not in PATH",
-            f"Activate the environment: source {Path(sys.prefix) / 'bin' / 'activate'}",
-        )
+        yield warn(f"{found} is installed, but the command is not in PATH", activate)
     elif Path(program).parent.resolve() != Path(sys.executable).parent.resolve():
-        yield warn(
-            f"the command in PATH is {program}, of another environment than this one",
-            f"Activate the environment: source {Path(sys.prefix) / 'bin' / 'activate'}",
-        )
+        yield warn(f"the command in PATH is {program}, of another environment than this one", activate)
     else:
         yield ok(f"{found} at {program}")
