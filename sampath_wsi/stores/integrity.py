@@ -6,10 +6,8 @@ again, makes only these anew.
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import zarr
 from sampath_wsi.errors import StoreError
 from sampath_wsi.files import open_alone
 from sampath_wsi.progress import Progress, stepper
-from sampath_wsi.stores.shards import ChunkError, Shards, shard_path
+from sampath_wsi.stores.shards import ChunkError, Shards, shard_path, shard_places
 from sampath_wsi.stores.store import JOURNAL, aside_of, lost_files, read_kind, remove_store
 
 # By kind of store, the array whose shards are the units of work of its stage: none of them is ever empty.
@@ -57,12 +55,12 @@ def find_damage(path: Path, progress: Progress | None = None) -> list[Damage]:
         raise StoreError(
             f"{path}: its metadata are damaged ({error})", "Delete the store and run its stage again."
         ) from error
-    step = stepper(progress, sum(math.prod(_shard_counts(array)) for array in arrays), "shards")
-    for array in arrays:
-        for place in product(*map(range, _shard_counts(array))):
-            if (damage := _damage_at(array, place, complete=array.path == unit)) is not None:
-                found.append(damage)
-            step()
+    places = [(array, place) for array in arrays for place in shard_places(array)]
+    step = stepper(progress, len(places), "shards")
+    for array, place in places:
+        if (damage := _damage_at(array, place, complete=array.path == unit)) is not None:
+            found.append(damage)
+        step()
     return [*found, *(Damage(array, (), None, what) for array, what in lost_files(path).items())]
 
 
@@ -99,10 +97,6 @@ def set_aside(path: Path, damage: list[Damage]) -> int:
     finally:
         os.close(held)
     return len(done)
-
-
-def _shard_counts(array: zarr.Array[Any]) -> tuple[int, ...]:
-    return tuple(-(-length // step) for length, step in zip(array.shape, array.shards or array.chunks, strict=True))
 
 
 def _damage_at(array: zarr.Array[Any], place: tuple[int, ...], complete: bool) -> Damage | None:

@@ -11,7 +11,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from zarr.codecs import GzipCodec
+from zarr.codecs import BloscCodec, GzipCodec
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.stores.shards import Shards
@@ -65,14 +65,29 @@ def test_zarr_reads_shards_written_whole_and_finds_the_same_files(tmp_path: Path
     assert names[0] == names[1]
 
 
-def test_arrays_of_other_codecs_are_left_to_zarr(tmp_path: Path) -> None:
-    values = noise((21, 30))
+def test_tiles_are_read_into_a_buffer(tmp_path: Path) -> None:
+    values = noise((5, 16, 12, 3))
+    array = create_array(
+        zarr.create_group(tmp_path, zarr_format=3),
+        "rgb",
+        values.shape,
+        "u1",
+        (1, 16, 12, 3),
+        (2, 16, 12, 3),
+        dimension_names=("tile", "y", "x", "channel"),
+        codec=BloscCodec(cname="lz4", clevel=1),
+        skip_empty=False,
+    )
+    array[...] = values
+    buffer = np.empty((3, 16, 12, 3), np.uint8)
+    Shards(array).read(slice(1, 4), slice(0, 16), slice(0, 12), slice(0, 3), out=buffer)
+    assert np.array_equal(buffer, values[1:4])
+
+
+def test_other_codecs_are_refused(tmp_path: Path) -> None:
     array = zarr.create_array(tmp_path / "a.zarr", shape=(21, 30), dtype="u1", chunks=(8, 12), compressors=GzipCodec())
-    for row in range(3):
-        for column in range(3):
-            Shards(array).write((row, column), values[8 * row : 8 * row + 8, 12 * column : 12 * column + 12])
-    assert np.array_equal(array[...], values)
-    assert np.array_equal(Shards(array).read(slice(3, 20), slice(5, 30)), values[3:20, 5:30])
+    with pytest.raises(StoreError, match=r"a\.zarr: the array '' has unknown codecs"):
+        Shards(array)
 
 
 @pytest.mark.parametrize("place", [3, -20])

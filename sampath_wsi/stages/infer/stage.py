@@ -19,8 +19,8 @@ from sampath_wsi.errors import ModelError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.machine.stopping import deferring_stop
 from sampath_wsi.progress import Progress, stepper
+from sampath_wsi.stages.infer.buffers import LoadAhead, WriteBehind
 from sampath_wsi.stages.infer.parts import Part, adopt_parts, held_batches, remove_parts, take_finished
-from sampath_wsi.stages.infer.pipeline import LoadAhead, WriteBehind
 from sampath_wsi.stages.infer.probabilities import batch_starts, begin_arrays, record_run
 from sampath_wsi.stores.shards import check_complete
 from sampath_wsi.stores.store import GrowingStore, Provenance, is_finished, open_store, read_array

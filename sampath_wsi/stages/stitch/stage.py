@@ -24,7 +24,7 @@ from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import SCALE, argmax_label, to_bytes
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.stages.stitch.blend import at_least, blend, inside_tile, pieces
-from sampath_wsi.stages.stitch.dask_pool import Call, Pool, dask_pool
+from sampath_wsi.stages.stitch.compute import Call, compute, connected
 from sampath_wsi.stores import ome
 from sampath_wsi.stores.pyramid import Pyramid, Window, level_count, mean_2x2, mode_2x2
 from sampath_wsi.stores.shards import Shards, check_complete, read_whole
@@ -76,7 +76,7 @@ def stitch(
     StoreError
         If the probability store cannot be used or is damaged, or another process writes ``out``.
     ConfigError
-        If the scheduler cannot be reached or its workers do not fit; see :mod:`sampath_wsi.stages.stitch.dask_pool`.
+        If the scheduler cannot be reached or its workers do not fit; see :mod:`sampath_wsi.stages.stitch.compute`.
     """
     options = options or StitchOptions()
     if dask is not None:  # workers have working folders of their own
@@ -90,9 +90,12 @@ def stitch(
         return StitchResult((width, height), levels, True)
     with GrowingStore.begin(out, provenance) as store:
         ome.describe(store.group, provenance, provenance.options["classes"], levels)
-        with dask_pool(dask, threads) as pool:
+        with connected(dask) as client:
             whole = _Map(store.group, _Blocks(source, grid, options), len(provenance.options["classes"]))
-            _write_pyramids(whole, pool, progress)
+            passes = whole.passes()
+            step = stepper(progress, sum(map(len, passes)), "blocks")
+            for calls in passes:
+                compute(whole, calls, step, threads, client)
         store.record_files()
         store.finish()
     return result
@@ -235,10 +238,3 @@ class _Map:
             both = ((_Map.coarsen_probability, self.probability), (_Map.coarsen_labels, self.labels))
             found.append([(coarsen, base, window) for coarsen, levels in both for window in levels.windows(base)])
         return found
-
-
-def _write_pyramids(whole: _Map, pool: Pool, progress: Progress | None) -> None:
-    passes = whole.passes()
-    step = stepper(progress, sum(map(len, passes)), "blocks")
-    for calls in passes:
-        pool(whole, calls, step)

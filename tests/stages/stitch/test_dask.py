@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sampath_wsi.errors import ConfigError, StoreError
-from sampath_wsi.stages.stitch import dask_pool
+from sampath_wsi.stages.stitch import compute
 from sampath_wsi.stages.stitch import stage as stitching
 from sampath_wsi.stages.stitch.stage import stitch
 from tests.helpers import make_grid, random_probability, write_probabilities
@@ -64,10 +64,10 @@ def test_workers_make_what_threads_make(tmp_path: Path, monkeypatch: pytest.Monk
     with ExitStack() as running:
         address, the_scheduler = running.enter_context(scheduler(tmp_path))
 
-        monkeypatch.setattr(dask_pool, "_WAIT_FOR_WORKERS_S", 0.2)
+        monkeypatch.setattr(compute, "_WAIT_FOR_WORKERS_S", 0.2)
         with pytest.raises(ConfigError, match=rf"dask '{address}': the scheduler has had no worker for .* Start some"):
             stitch(source, out, dask=address)
-        monkeypatch.setattr(dask_pool, "_WAIT_FOR_WORKERS_S", 60)
+        monkeypatch.setattr(compute, "_WAIT_FOR_WORKERS_S", 60)
         workers = [
             running.enter_context(process(tmp_path / name, "worker", address, "--no-nanny", "--nthreads", "1"))
             for name in ("a", "b")
@@ -86,8 +86,8 @@ def test_workers_make_what_threads_make(tmp_path: Path, monkeypatch: pytest.Monk
         shard.write_bytes(whole)
 
         with monkeypatch.context() as patch:
-            patch.setattr(dask_pool, "version", lambda name: {"zarr": "9.9"}.get(name) or sys.modules[name].__version__)
-            patch.setattr(dask_pool, "_SAME", ("numpy", "zarr"))
+            patch.setattr(compute, "version", lambda name: {"zarr": "9.9"}.get(name) or sys.modules[name].__version__)
+            patch.setattr(compute, "_SAME", ("numpy", "zarr"))
             with pytest.raises(ConfigError, match=r"the worker tcp://.* has zarr 3\..*, not 9\.9\. Install the same"):
                 stitch(source, Path("other.ome.zarr"), dask=address)
 
@@ -110,7 +110,7 @@ def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monke
     grid = make_grid()
     probability = np.zeros((len(grid.tiles), 3, grid.tile_map_px, grid.tile_map_px), np.float32)
     source = write_probabilities(tmp_path / "p.zarr", grid, probability)
-    monkeypatch.setattr(dask_pool, "_CONNECT_S", 0.2)
+    monkeypatch.setattr(compute, "_CONNECT_S", 0.2)
     with pytest.raises(ConfigError, match=r"dask 'tcp://127.0.0.1:1': no Dask scheduler answers there .* Start one"):
         stitch(source, tmp_path / "s.ome.zarr", dask="tcp://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "distributed", None)

@@ -1,7 +1,6 @@
-"""Loading, computing and writing at once: what surrounds the device in stage 2.
+"""Batches loaded ahead and results written behind by threads, while the device computes.
 
-While the device computes a batch, threads load the next ones and a thread writes the one before. Memory is bounded by
-what may wait: :data:`BATCHES_LOADED` batches of tiles and a result, and a shard for each loader.
+Memory is bounded by what may wait: :data:`BATCHES_LOADED` batches of tiles and one result.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.buffer.cpu import NDBuffer
 
-from sampath_wsi.stores.shards import DAMAGE, damaged
+from sampath_wsi.stores.shards import Shards
 
 BATCHES_LOADED = 3
 _LOADERS = 2
@@ -29,8 +27,7 @@ Result = TypeVar("Result")
 class LoadAhead:
     """Batches of an array's first axis in order, loaded ahead by threads, from the moment that it is made.
 
-    The batches lie in a few buffers that are used again and again: fresh memory for each would cost as much time as
-    decoding takes. So a batch is valid until the next one is taken.
+    The batches lie in a few buffers that are used again and again: a batch is valid until the next one is taken.
 
     Parameters
     ----------
@@ -43,11 +40,11 @@ class LoadAhead:
     """
 
     def __init__(self, source: zarr.Array[Any], starts: Sequence[int], batch: int) -> None:
-        self._source, self._count, self._batch = source, source.shape[0], batch
+        self._source, self._batch = Shards(source), batch
         self._shard = (source.shards or source.chunks)[0]
         self._starts = iter(starts)
         self._pool = ThreadPoolExecutor(_LOADERS, "loader")
-        self._loading: deque[tuple[int, Pixels, list[Future[None]]]] = deque()
+        self._loading: deque[tuple[int, Pixels, list[Future[Pixels]]]] = deque()
         for _ in range(min(BATCHES_LOADED, len(starts))):
             self._load_next(np.empty((batch, *source.shape[1:]), np.uint8))
 
@@ -60,30 +57,24 @@ class LoadAhead:
     def __iter__(self) -> Iterator[tuple[int, Pixels]]:
         """Yield each batch's start and entries; a failure to read is raised where its batch is due."""
         while self._loading:
-            start, buffer, parts = self._loading.popleft()
-            for part in parts:
-                part.result()
-            yield start, buffer[: self._count - start]
+            start, buffer, pieces = self._loading.popleft()
+            for piece in pieces:
+                piece.result()
+            yield start, buffer[: self._source.shape[0] - start]
             self._load_next(buffer)
 
     def _load_next(self, buffer: Pixels) -> None:
         start = next(self._starts, None)
         if start is None:
             return
-        stop = min(start + self._batch, self._count)
+        stop = min(start + self._batch, self._source.shape[0])
         cuts = [start, *range(start - start % self._shard + self._shard, stop, self._shard), stop]
-        parts = [
-            self._pool.submit(self._read, first, last, buffer[first - start : last - start])
+        rest = [slice(0, length) for length in self._source.shape[1:]]
+        pieces = [
+            self._pool.submit(self._source.read, slice(first, last), *rest, out=buffer[first - start : last - start])
             for first, last in pairwise(cuts)
         ]
-        self._loading.append((start, buffer, parts))
-
-    def _read(self, first: int, last: int, into: Pixels) -> None:
-        try:
-            self._source.get_basic_selection(slice(first, last), out=NDBuffer.from_numpy_array(into))
-        except DAMAGE as error:
-            window = slice(first, last), *(slice(0, n) for n in self._source.shape[1:])
-            raise damaged(self._source, window, error) from error
+        self._loading.append((start, buffer, pieces))
 
 
 class WriteBehind(Generic[Result]):
