@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sampath_wsi.cli import run
+from sampath_wsi.errors import ConfigError
 
 # Topics in the order in which somebody new needs them; what stands in none comes last.
 SECTIONS = {
@@ -20,6 +21,8 @@ SECTIONS = {
 }
 OTHERS = "More"
 _EXAMPLE = "Example:"
+# Old names of options, which are answered with the new ones.
+RENAMED = {"--coding": "--label-map"}
 _LONGEST = 200
 
 
@@ -40,6 +43,13 @@ class _Explained:
 
 class Command(_Explained, TyperCommand):
     """A command that tells what surrounds it (:mod:`sampath_wsi.cli.run`) its options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {name for param in self.params for name in param.opts}
+        for old in (word.partition("=")[0] for word in args):
+            if old not in known and (new := RENAMED.get(old)) in known:
+                raise ConfigError(f"there is no option {old}", f"It is called {new} now.")
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         run.given_options = dict(ctx.params)

@@ -1,19 +1,22 @@
-"""The commands `prepare ...`: training data in the one layout, from data sets, annotated slides, or nothing."""
+"""The commands `prepare ...`: training data in the one layout, from data sets, annotated slides, or nothing; splits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sampath_wsi.cli.help import App
-from sampath_wsi.cli.run import log, stage_run
-from sampath_wsi.cli.splits import add_split_commands
+from sampath_wsi.cli.run import log, shown_progress, stage_run
 
 if TYPE_CHECKING:
-    from sampath_wsi.training.data.prepare.tally import Summary
+    from sampath_wsi.progress import Progress
+    from sampath_wsi.training.data.prepare.label_map import LabelMap
+    from sampath_wsi.training.data.prepare.masks import MaskedDataset
+    from sampath_wsi.training.data.prepared_writer import Summary
 
 group = App(
     help="""Prepare training data, and split them.
@@ -24,14 +27,16 @@ group = App(
 
 Source = Annotated[Path, typer.Argument(help="The folder of the download.")]
 Out = Annotated[Path, typer.Argument(help="The folder to write.")]
-CodingFile = Annotated[
-    Path | None, typer.Option("--coding", help="Class coding (YAML) in place of the data set's own.")
+Data = Annotated[Path, typer.Argument(help="The prepared data.")]
+LabelMapFile = Annotated[
+    Path | None, typer.Option("--label-map", help="Label map (YAML) in place of the data set's own.")
 ]
 TilePx = Annotated[
     int | None,
-    typer.Option("--tile-px", min=0, help="Cut tiles of this side; 0 keeps images whole. [the coding's]"),
+    typer.Option("--tile-px", min=0, help="Cut tiles of this side; 0 keeps images whole. [the label map's]"),
 ]
 Mpp = Annotated[float | None, typer.Option("--mpp", min=0.02, help="True mpp of the images, um/px. [the data set's]")]
+Seed = Annotated[int, typer.Option(help="Everything random is drawn from it.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,45 +47,40 @@ def register(app: typer.Typer) -> None:
     group.command("annotations")(annotated)
     group.command()(synthetic)
     group.command()(synthetic_glands)
-    add_split_commands(group)
+    group.command()(split)
+    group.command()(check)
     app.add_typer(group, name="prepare")
 
 
-def bcss(source: Source, out: Out, coding: CodingFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
+def bcss(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
     """Prepare BCSS (images/ and masks/, as its downloader leaves them), in tiles of 1024 px.
 
     Example: sampath-wsi prepare bcss downloads/BCSS data/bcss
     """
-    from sampath_wsi.training.data.prepare.bcss import prepare_bcss
-
-    _prepare(prepare_bcss, source, out, coding, tile_px=tile_px, mpp=mpp)
+    _prepare_masks("bcss", source, out, label_map, tile_px, mpp)
 
 
-def crag(source: Source, out: Out, coding: CodingFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
+def crag(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
     """Prepare CRAG (train/Images, train/Annotation, valid/Images, valid/Annotation).
 
     Example: sampath-wsi prepare crag downloads/CRAG data/crag
     """
-    from sampath_wsi.training.data.prepare.crag import prepare_crag
-
-    _prepare(prepare_crag, source, out, coding, tile_px=tile_px, mpp=mpp)
+    _prepare_masks("crag", source, out, label_map, tile_px, mpp)
 
 
-def glas(source: Source, out: Out, coding: CodingFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
+def glas(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
     """Prepare GlaS (the archive's folder, or one with samples.csv, images/ and masks/).
 
     Example: sampath-wsi prepare glas downloads/GlaS data/glas
     """
-    from sampath_wsi.training.data.prepare.glas import prepare_glas
-
-    _prepare(prepare_glas, source, out, coding, tile_px=tile_px, mpp=mpp)
+    _prepare_masks("glas", source, out, label_map, tile_px, mpp)
 
 
 def annotated(
     sheet: Annotated[Path, typer.Argument(help="The slides and their GeoJSON (.tsv or .csv; see docs/data.md).")],
     out: Out,
-    coding: Annotated[
-        Path | None, typer.Option("--coding", help="Class coding (YAML). [every class name is a class]")
+    label_map: Annotated[
+        Path | None, typer.Option("--label-map", help="Label map (YAML). [every class name is a class]")
     ] = None,
     tile_px: Annotated[int | None, typer.Option("--tile-px", min=64, help="Side of a tile in pixels. [1024]")] = None,
     mpp: Annotated[float | None, typer.Option("--mpp", min=0.02, help="mpp of the tiles, um/px. [0.5]")] = None,
@@ -91,7 +91,11 @@ def annotated(
     """
     from sampath_wsi.training.data.prepare.annotations import prepare_annotations
 
-    _prepare(prepare_annotations, sheet, out, coding, tile_px=tile_px, mpp=mpp)
+    def prepare(progress: Progress) -> Summary:
+        chosen = _read_label_map(label_map)
+        return prepare_annotations(sheet, out, label_map=chosen, tile_px=tile_px, mpp=mpp, progress=progress)
+
+    _prepare(sheet, prepare)
 
 
 def synthetic(
@@ -101,16 +105,17 @@ def synthetic(
     tiles_per_slide: Annotated[int, typer.Option(min=1, help="Tiles cut from each slide.")] = 10,
     tile_px: Annotated[int, typer.Option(min=64, help="Side of a tile in pixels.")] = 512,
     mpp: Annotated[float, typer.Option(help="mpp of the tiles, um/px.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Everything random is drawn from it.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Make training tiles of synthetic slides.
 
     Example: sampath-wsi prepare synthetic data/synthetic
     """
-    with stage_run("prepare", str(out), None) as run:
-        from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic
+    from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic
 
-        prepare_synthetic(
+    _prepare(
+        out,
+        lambda progress: prepare_synthetic(
             out,
             train_slides=train_slides,
             val_slides=val_slides,
@@ -118,32 +123,112 @@ def synthetic(
             tile_px=tile_px,
             mpp=mpp,
             seed=seed,
-            progress=run.progress,
-        )
+            progress=progress,
+        ),
+    )
 
 
 def synthetic_glands(
     out: Out,
     images: Annotated[int, typer.Option(min=2, help="Pictures to paint.")] = 324,
     val_images: Annotated[int, typer.Option(min=1, help="How many of them, the last, are for validation.")] = 12,
-    seed: Annotated[int, typer.Option(help="Everything random is drawn from it.")] = 100,
+    seed: Seed = 100,
 ) -> None:
     """Paint pictures of glands, to begin a training with.
 
     Example: sampath-wsi prepare synthetic-glands data/synthetic-glands
     """
-    with stage_run("prepare", str(out), None) as run:
-        from sampath_wsi.training.data.prepare.synthetic_glands import prepare_synthetic_glands
+    from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic_glands as prepare
 
-        prepare_synthetic_glands(out, images=images, val_images=val_images, seed=seed, progress=run.progress)
+    _prepare(out, lambda progress: prepare(out, images=images, val_images=val_images, seed=seed, progress=progress))
 
 
-def _prepare(prepare: Callable[..., Summary], source: Path, out: Path, coding: Path | None, **options: Any) -> None:
+def _prepare_masks(
+    dataset: MaskedDataset, source: Path, out: Path, label_map: Path | None, tile_px: int | None, mpp: float | None
+) -> None:
+    from sampath_wsi.training.data.prepare.masks import prepare_masks
+
+    def prepare(progress: Progress) -> Summary:
+        chosen = _read_label_map(label_map)
+        return prepare_masks(dataset, source, out, label_map=chosen, tile_px=tile_px, mpp=mpp, progress=progress)
+
+    _prepare(source, prepare)
+
+
+def _read_label_map(path: Path | None) -> LabelMap | None:
+    from sampath_wsi.training.data.prepare.label_map import load_label_map
+
+    return None if path is None else load_label_map(path)
+
+
+def _prepare(subject: Path, prepare: Callable[[Progress], Summary]) -> None:
     """Run a preparation with its progress; log its warnings and its summary."""
-    with stage_run("prepare", str(source), None) as run:
-        from sampath_wsi.training.data.prepare.coding import load_coding
-
-        chosen = None if coding is None else load_coding(coding)
-        summary = prepare(source, out, coding=chosen, progress=run.progress, **options)
+    with stage_run("prepare", str(subject), None) as run:
+        summary = prepare(run.progress)
         run.facts["warnings"] = summary.warnings
         log.info("prepare: %s", summary)
+
+
+def split(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="The splits file to write (.csv).")],
+    folds: Annotated[int | None, typer.Option(min=2, help="Deal the groups to so many folds.")] = None,
+    fold: Annotated[int, typer.Option(min=0, help="The fold that validates.")] = 0,
+    val_share: Annotated[
+        float | None, typer.Option("--val-share", help="Deal this share of the samples to validation, e.g. 0.2.")
+    ] = None,
+    authors: Annotated[
+        str | None, typer.Option(help="The authors' folds: their CSV, its address, or 'bcss' or 'crag' to download it.")
+    ] = None,
+    within: Annotated[list[str] | None, typer.Option(help="A split to deal anew; may be repeated. [train]")] = None,
+    disjoint_from: Annotated[
+        str | None, typer.Option("--disjoint-from", help="Leave out training samples whose group is in this split.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Say anew which samples train and which validate: whole patients or slides at a time, with a seed.
+
+    Example: sampath-wsi prepare split data/glas data/glas-disjoint.csv --folds 5 --disjoint-from testA
+    """
+    with stage_run("prepare split", str(data), None) as run:
+        from sampath_wsi.training.data.leakage import leakage_of
+        from sampath_wsi.training.data.prepared import read_prepared
+        from sampath_wsi.training.data.splits import SplitPlan, make_splits, write_splits
+
+        plan = SplitPlan(folds, fold, val_share, authors, within or (), disjoint_from, seed)
+        prepared = read_prepared(data)
+        samples = make_splits(prepared, plan)
+        write_splits(out, samples)
+        for name in sorted({s.split for s in samples}):
+            groups = [s.group for s in samples if s.split == name]
+            log.info("prepare split: %s: %d samples of %d groups", name, len(groups), len(set(groups)))
+        if left_out := len(prepared.samples) - len(samples):
+            log.info("prepare split: %d samples are left out", left_out)
+        report = leakage_of(replace(prepared, samples=samples))
+        run.facts["warnings"] = [report.summary] if report.leaks else []
+
+
+def check(
+    data: Data,
+    splits: Annotated[Path | None, typer.Option("--splits", help="A splits file, instead of the data's own.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The report to write (JSON).")] = None,
+    pixels: Annotated[bool, typer.Option("--pixels", help="Also look for the same image under two names.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 if anything leaks.")] = False,
+) -> None:
+    """Report leakage: patients, slides, regions, pixels or images that occur in two splits.
+
+    Example: sampath-wsi prepare check data/glas --out glas-leakage.json
+    """
+    from sampath_wsi.files import write_json
+    from sampath_wsi.training.data.leakage import leakage_of
+    from sampath_wsi.training.data.prepared import read_prepared
+
+    with shown_progress("prepare check") as progress:
+        report = leakage_of(read_prepared(data, splits), hash_pixels=pixels, progress=progress)
+    if out is not None:
+        write_json(out, report.to_json())
+    print(f"{data}: {', '.join(f'{n} samples in {name}' for name, n in report.samples.items())}")
+    for line in report.leaks or (report.summary,):
+        print(f"  {line}")
+    if strict and report.leaks:
+        raise typer.Exit(2)

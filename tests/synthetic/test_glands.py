@@ -13,9 +13,7 @@ from scipy import ndimage
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.synthetic.glands import GlandPainter
 from sampath_wsi.synthetic.stand_ins import make_raw
-from sampath_wsi.training.data.prepare.bcss import prepare_bcss
-from sampath_wsi.training.data.prepare.crag import prepare_crag
-from sampath_wsi.training.data.prepare.glas import prepare_glas
+from sampath_wsi.training.data.prepare.masks import prepare_masks
 from sampath_wsi.training.data.prepared import read_prepared
 
 PAINTER = GlandPainter(seed=4)
@@ -68,7 +66,7 @@ def test_stand_in_of_bcss_has_its_downloaders_layout(tmp_path: Path) -> None:
     assert all(name.startswith("TCGA-") and name.endswith("_MPP-0.2500.png") for name in images)
     codes = {int(c) for p in (tmp_path / "raw" / "masks").iterdir() for c in np.unique(np.asarray(Image.open(p)))}
     assert {1, 2} <= codes <= {0, 1, 2, 3, 4, 6}
-    prepare_bcss(tmp_path / "raw", tmp_path / "data", tile_px=64)
+    prepare_masks("bcss", tmp_path / "raw", tmp_path / "data", tile_px=64)
     data = read_prepared(tmp_path / "data")
     assert data.info.mpp == pytest.approx(0.30)
     assert len({s.group for s in data.split("train")}) == 3
@@ -77,7 +75,7 @@ def test_stand_in_of_bcss_has_its_downloaders_layout(tmp_path: Path) -> None:
 
 def test_stand_in_of_crag_has_the_layout_of_the_archive(tmp_path: Path) -> None:
     make_raw("crag", tmp_path / "raw", images=4, size_px=128)
-    prepare_crag(tmp_path / "raw", tmp_path / "data")
+    prepare_masks("crag", tmp_path / "raw", tmp_path / "data")
     data = read_prepared(tmp_path / "data")
     assert [len(data.split(name)) for name in ("train", "test")] == [3, 1]
     sample = data.samples[0]
@@ -88,7 +86,7 @@ def test_stand_in_of_glas_shares_patients_over_its_splits(tmp_path: Path) -> Non
     make_raw("glas", tmp_path / "raw", images=8, size_px=96)
     with (tmp_path / "raw" / "samples.csv").open(newline="") as file:
         assert {row["grade"] for row in csv.DictReader(file)} <= {"benign", "malignant"}
-    prepare_glas(tmp_path / "raw", tmp_path / "data")
+    prepare_masks("glas", tmp_path / "raw", tmp_path / "data")
     data = read_prepared(tmp_path / "data")
     assert {s.group for s in data.split("train")} & {s.group for s in data.split("testA")}
 

@@ -14,39 +14,25 @@ every fold that does not validate trains.) The BCSS folds were dealt by tile: th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.model.zoo import cache_dir
-from sampath_wsi.training.data.prepared import Sample, read_rows
-from sampath_wsi.training.data.splits import TEST, TRAIN, VAL
+from sampath_wsi.training.data.pictures import SUFFIXES, read_table
+from sampath_wsi.training.data.prepared import TEST, TRAIN, VAL, Sample
 
 # The state of the repository in which the files were published; a commit's content cannot change.
 _FOLDER_URL = (
     "https://raw.githubusercontent.com/cvlab-stonybrook/SAMPath/afa980fa8c6778547cad92f0e3283d8f3b05cf90/dataset_cfg/"
 )
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _TEST_FOLD = -1
-
-
-@dataclass(frozen=True)
-class PublishedFolds:
-    """One published file, and how many images it must name."""
-
-    file_name: str
-    images: int
-    test_images: int
-
-
-PUBLISHED = {
-    "bcss": PublishedFolds("BCSS_cv.csv", 3129, 978),
-    "crag": PublishedFolds("CRAG_cv.csv", 213, 40),
-}
+# Name of the published file, the images that it names, and how many of them are for testing.
+PUBLISHED = {"bcss": ("BCSS_cv.csv", 3129, 978), "crag": ("CRAG_cv.csv", 213, 40)}
 
 
 def load_folds(source: str | Path) -> dict[str, int]:
-    """The fold of every image: from a file, an https address, or by the name of a published file.
+    """Return the fold of every image: from a file, an https address, or by the name of a published file.
 
     Parameters
     ----------
@@ -65,7 +51,7 @@ def load_folds(source: str | Path) -> dict[str, int]:
     if path.is_file():
         return read_folds(path)
     known = PUBLISHED.get(str(source))
-    url = _FOLDER_URL + known.file_name if known else str(source)
+    url = _FOLDER_URL + known[0] if known else str(source)
     if not url.startswith("https://"):
         raise ConfigError(
             f"{source}: there is no such file of folds", f"Give a CSV, its address, or one of {', '.join(PUBLISHED)}."
@@ -73,10 +59,9 @@ def load_folds(source: str | Path) -> dict[str, int]:
     path = _download(url)
     folds = read_folds(path)
     found = len(folds), sum(fold == _TEST_FOLD for fold in folds.values())
-    if known and found != (known.images, known.test_images):
+    if known and found != known[1:]:
         raise DataError(
-            f"{path} names {found[0]} images, {found[1]} of them for testing, "
-            f"instead of {known.images} and {known.test_images}",
+            f"{path} names {found[0]} images, {found[1]} of them for testing, instead of {known[1]} and {known[2]}",
             f"Delete it; it comes from {url}.",
         )
     return folds
@@ -91,16 +76,12 @@ def read_folds(path: Path) -> dict[str, int]:
         If it is missing or empty, lacks ``img_id`` or ``fold``, names an image twice, or a fold is no whole number.
     """
     folds: dict[str, int] = {}
-    for line, row in enumerate(read_rows(path, ("img_id", "fold")), start=2):
-        name = _stem(row["img_id"] or "")
-        if name in folds:
-            raise DataError(f"{path}, line {line}: {name} occurs twice", "Name each image once.")
+    for name, row in read_table(path, ("img_id", "fold"), name_of=_stem).items():
         try:
             folds[name] = int(row["fold"])
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise DataError(
-                f"{path}, line {line}: the fold of {name} is {row['fold']!r}",
-                "A fold is a whole number; -1 is the test split.",
+                f"{path}: the fold of {name} is {row['fold']!r}", "A fold is a whole number; -1 is the test split."
             ) from error
     return folds
 
@@ -133,9 +114,9 @@ def split_as_authors(samples: Sequence[Sample], folds: Mapping[str, int], val_fo
 
 
 def _stem(name: str) -> str:
-    """The name without the extension of an image; other dots (``MPP-0.2500``) belong to the name."""
+    """Return the name without the extension of an image; other dots (``MPP-0.2500``) belong to the name."""
     suffix = Path(name).suffix
-    return name.removesuffix(suffix) if suffix.lower() in _IMAGE_SUFFIXES else name
+    return name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name
 
 
 def _download(url: str) -> Path:

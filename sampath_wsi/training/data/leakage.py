@@ -18,15 +18,15 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from sampath_wsi.progress import Progress, stepper
-from sampath_wsi.training.data.prepared import PreparedData, Sample
-from sampath_wsi.training.data.splits import TRAIN, VAL
+from sampath_wsi.training.data.prepared import TRAIN, VAL, PreparedData, Sample
 
 Kind = Literal["group", "field", "pixels", "image"]
 _WHAT: dict[Kind, tuple[str, str]] = {
@@ -84,18 +84,9 @@ class LeakageReport:
         return f"no leakage between {', '.join(self.samples)} (looked for: {looked})"
 
     def to_json(self) -> dict[str, Any]:
-        """For files: as plain values."""
-        leaks = [
-            asdict(leak) | {name: list(getattr(leak, name)) for name in ("splits", "samples", "examples")}
-            for leak in self.leaks
-        ]
-        return {
-            "severity": self.severity,
-            "summary": self.summary,
-            "samples": dict(self.samples),
-            "images_compared": self.images_compared,
-            "leaks": leaks,
-        }
+        """Return it as plain values, for files."""
+        plain: dict[str, Any] = TypeAdapter(LeakageReport).dump_python(self, mode="json")
+        return {"severity": self.severity, "summary": self.summary, **plain}
 
 
 def leakage_of(
@@ -105,7 +96,7 @@ def leakage_of(
     hash_pixels: bool = False,
     progress: Progress | None = None,
 ) -> LeakageReport:
-    """Leakage between the splits of prepared data.
+    """Report leakage between the splits of prepared data.
 
     Parameters
     ----------
@@ -121,10 +112,8 @@ def leakage_of(
     DataError
         If a split has no sample, or an image cannot be read.
     """
-    names = splits
-    if names is None:
-        names = sorted({s.split for s in data.samples}, key=lambda name: (name != TRAIN, name != VAL, name))
-    by_split = {name: data.split(name) for name in names}
+    found = sorted({s.split for s in data.samples}, key=lambda name: (name != TRAIN, name != VAL, name))
+    by_split = {name: data.split(name) for name in (found if splits is None else splits)}
     digests = dict(_digests(data, [s for side in by_split.values() for s in side], progress)) if hash_pixels else None
     return find_leakage(by_split, data.sizes_px, digests)
 
@@ -159,7 +148,7 @@ def find_leakage(
 
 
 def _shared(kind: Kind, splits: tuple[str, str], pair: _Pair, key: Callable[[Sample], str | None]) -> Leak | None:
-    """What has the same key on both sides."""
+    """Find what has the same key on both sides."""
     first, second = _by_key(pair[0], key), _by_key(pair[1], key)
     shared = sorted(first.keys() & second.keys(), key=lambda value: (len(value), value))
     if not shared:
@@ -180,7 +169,7 @@ def _by_key(samples: Sequence[Sample], key: Callable[[Sample], str | None]) -> d
 
 
 def _overlapping(splits: tuple[str, str], pair: _Pair, sizes_px: Mapping[str, tuple[int, int]]) -> Leak | None:
-    """Pairs of tiles of one field that have pixels in common."""
+    """Find pairs of tiles of one field that have pixels in common."""
     first, second = _by_key(pair[0], lambda s: s.field), _by_key(pair[1], lambda s: s.field)
     count, touched, examples = 0, (set[str](), set[str]()), list[str]()
     for field in sorted(first.keys() & second.keys()):
@@ -203,13 +192,13 @@ def _overlapping(splits: tuple[str, str], pair: _Pair, sizes_px: Mapping[str, tu
 
 
 def _box(sample: Sample, sizes_px: Mapping[str, tuple[int, int]]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a sample in its field."""
+    """Return left, top, right and bottom of a sample in its field."""
     width, height = sizes_px[sample.sample]
     return sample.x_px, sample.y_px, sample.x_px + width, sample.y_px + height
 
 
 def _digests(data: PreparedData, samples: Sequence[Sample], progress: Progress | None) -> Iterator[tuple[str, str]]:
-    """A digest of size and RGB pixels for every sample, save those of a single colour."""
+    """Yield a digest of size and RGB pixels for every sample, save those of a single colour."""
     step = stepper(progress, len(samples), "images")
     for sample in samples:
         step()

@@ -1,8 +1,9 @@
-"""Images and masks as data sets store them, read with errors that name the file."""
+"""Images, masks and tables as data sets store them, read with errors that name the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import csv
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,22 +17,17 @@ SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 _CODE_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
 # Regions of BCSS reach 10^8 pixels, which Pillow would take for an attack; ten times as many are still refused.
 _MAX_PIXELS = 2**30
+_AGAIN = "Download or copy it again."
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """An image as ``(H, W, 3)``.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read.
-    """
+    """Return an image as ``(H, W, 3)``; DataError if it cannot be read."""
     with _opened(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def read_codes(path: Path) -> NDArray[np.integer]:
-    """A mask as ``(H, W)`` whole numbers; of a palette image the indices.
+    """Return a mask as ``(H, W)`` whole numbers; of a palette image the indices.
 
     Raises
     ------
@@ -39,60 +35,10 @@ def read_codes(path: Path) -> NDArray[np.integer]:
         If it cannot be read, or has several channels.
     """
     with _opened(path) as image:
-        if image.mode not in _CODE_MODES:
-            raise DataError(f"{path}: a mask with the mode {image.mode}", "A mask of codes has one channel.")
-        codes = np.asarray(image)
-        return codes.astype(np.uint8) if codes.dtype == bool else codes
-
-
-def pictures_in(folder: Path, beside: str) -> dict[str, Path]:
-    """The image files of a folder by their names without suffix.
-
-    Parameters
-    ----------
-    beside
-        What to do if there is no such folder or no image in it: how the source must look.
-
-    Raises
-    ------
-    DataError
-        If there are none, or two with one name.
-    """
-    check_folder(folder, beside)
-    found: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
-        if path.stem in found:
-            raise DataError(f"{path} and {found[path.stem].name} have one name", "Leave one of them.")
-        found[path.stem] = path
-    if not found:
-        raise DataError(f"{folder}: holds no image", beside)
-    return found
-
-
-def check_folder(folder: Path, beside: str) -> None:
-    """Check that a folder is there.
-
-    Raises
-    ------
-    DataError
-        With what to do, ``beside``, if it is not.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder", beside)
-
-
-def check_present(paths: Sequence[Path], beside: str) -> None:
-    """Check that files are there.
-
-    Raises
-    ------
-    DataError
-        With the number of those missing and the first one's name.
-    """
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        more = f" (and {len(missing) - 1} more of {len(paths)} files)" if len(missing) > 1 else ""
-        raise DataError(f"{missing[0]} is missing{more}", beside)
+        codes, mode = np.asarray(image), image.mode
+    if mode not in _CODE_MODES:
+        raise DataError(f"{path}: a mask with the mode {mode}", "A mask of codes has one channel.")
+    return codes.astype(np.uint8) if codes.dtype == bool else codes
 
 
 @contextmanager
@@ -112,4 +58,91 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with open_picture(path) as image:
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read ({error})", "Download or copy it again.") from error
+        raise DataError(f"{path}: cannot be read ({error})", _AGAIN) from error
+
+
+def pictures_in(folder: Path, remedy: str) -> dict[str, Path]:
+    """Return the image files of a folder by their names without suffix.
+
+    Parameters
+    ----------
+    remedy
+        What to do if there is no such folder or no image in it: how the source must look.
+
+    Raises
+    ------
+    DataError
+        If there are none, or two with one name.
+    """
+    check_folder(folder, remedy)
+    found: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+        if path.stem in found:
+            raise DataError(f"{path} and {found[path.stem].name} have one name", "Leave one of them.")
+        found[path.stem] = path
+    if not found:
+        raise DataError(f"{folder}: holds no image", remedy)
+    return found
+
+
+def check_folder(folder: Path, remedy: str) -> None:
+    """Raise DataError, with what to do, if there is no such folder."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder", remedy)
+
+
+def check_present(paths: Sequence[Path], remedy: str) -> None:
+    """Raise DataError, with the number of files that are missing and the first one's name, if any is."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        more = f" (and {len(missing) - 1} more of {len(paths)} files)" if len(missing) > 1 else ""
+        raise DataError(f"{missing[0]} is missing{more}", remedy)
+
+
+def read_table(
+    path: Path,
+    columns: Sequence[str],
+    remedy: str = "Check the path, or prepare the data again.",
+    name_of: Callable[[str], str] = str,
+) -> dict[str, dict[str, str]]:
+    """Return the rows of a CSV file by their first column; blanks round names and cells are dropped.
+
+    Parameters
+    ----------
+    columns
+        What it must have. The first one names the rows, each once.
+    remedy
+        What to do if there is no such file, or no row in it.
+    name_of
+        Makes a row's name of what its first column holds.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, no CSV in UTF-8, or empty, lacks a column, or names a row twice.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [cell.strip() for cell in next(reader, ())]
+            if lacking := [column for column in columns if column not in header]:
+                raise DataError(f"{path} lacks the column {lacking[0]}", f"Its columns must be {', '.join(columns)}.")
+            for cells in filter(None, reader):
+                row = dict.fromkeys(header, "") | dict(zip(header, map(str.strip, cells), strict=False))
+                name = name_of(row[columns[0]])
+                if name in rows:
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: {columns[0]} {name} occurs twice",
+                        f"Name each {columns[0]} once.",
+                    )
+                rows[name] = row
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing", remedy) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text file in UTF-8", "Save it as CSV in UTF-8.") from error
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read ({error})", _AGAIN) from error
+    if not rows:
+        raise DataError(f"{path} lists no sample", remedy)
+    return rows

@@ -7,7 +7,7 @@ Samples come back with another ``split``, or fewer of them; :func:`write_splits`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,77 @@ from numpy.typing import NDArray
 
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.files import write_table
-from sampath_wsi.training.data.prepared import PreparedData, Sample
+from sampath_wsi.training.data.authors_folds import load_folds, split_as_authors
+from sampath_wsi.training.data.prepared import TRAIN, VAL, PreparedData, Sample
 
-TRAIN, VAL, TEST = "train", "val", "test"
+ClassPixels = Mapping[str, NDArray[np.integer]]
+"""Pixels of each class ``(n_classes,)`` by name of the sample."""
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How to split; at most one of ``folds``, ``val_share`` and ``authors``.
+
+    Raises
+    ------
+    ConfigError
+        If that makes no sense.
+    """
+
+    folds: int | None = None
+    """Deal whole groups to so many folds."""
+    fold: int = 0
+    """The fold that validates."""
+    val_share: float | None = None
+    """Deal about this share of the samples to validation, in whole groups."""
+    authors: str | None = None
+    """The authors' folds: see :func:`sampath_wsi.training.data.authors_folds.load_folds`."""
+    within: Sequence[str] = ()
+    """The splits to deal anew; ``train`` if empty."""
+    disjoint_from: str | None = None
+    """First leave out samples whose group occurs in this split."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        ways = sum(way is not None for way in (self.folds, self.val_share, self.authors))
+        if ways > 1:
+            raise ConfigError("--folds, --val-share and --authors exclude each other", "Give one of them.")
+        if not ways and self.disjoint_from is None:
+            raise ConfigError("there is nothing to do", "Give --folds, --val-share, --authors or --disjoint-from.")
+        if self.authors is not None and self.within:
+            raise ConfigError("the authors' folds name every split themselves", "Leave out --within.")
+        if self.folds is not None and not 0 <= self.fold < self.folds:
+            raise ConfigError(f"of {self.folds} folds none has the number {self.fold}", "Count folds from 0.")
+        if self.val_share is not None and not 0 < self.val_share < 1:
+            raise ConfigError(f"--val-share {self.val_share} is no share", "Give a number between 0 and 1.")
+
+
+def make_splits(data: PreparedData, plan: SplitPlan) -> tuple[Sample, ...]:
+    """Carry out a plan and return the samples that remain, in their new splits.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the data do not allow it.
+    """
+    samples, dealt = data.samples, tuple(plan.within) or (TRAIN,)
+    if plan.authors is not None:
+        samples, dealt = split_as_authors(samples, load_folds(plan.authors), plan.fold), (TRAIN, VAL)
+    if plan.disjoint_from is not None:
+        samples = without_groups_of(samples, plan.disjoint_from, dealt)
+    if plan.folds is not None:
+        shares, val_part = (1.0,) * plan.folds, plan.fold
+    elif plan.val_share is not None:
+        shares, val_part = (1 - plan.val_share, plan.val_share), 1
+    else:
+        return samples
+    class_px = count_class_px(data, [s for s in samples if s.split in dealt])
+    return split_groups(samples, shares, val_part, within=dealt, seed=plan.seed, class_px=class_px)
+
+
+def write_splits(path: Path, samples: Sequence[Sample]) -> None:
+    """Write a splits file: ``sample,split``, a row a sample."""
+    write_table(path, [{"sample": s.sample, "split": s.split} for s in samples])
 
 
 def split_groups(
@@ -27,7 +95,7 @@ def split_groups(
     *,
     within: Sequence[str] = (TRAIN,),
     seed: int = 0,
-    class_px: Mapping[str, NDArray[np.integer]] | None = None,
+    class_px: ClassPixels | None = None,
 ) -> tuple[Sample, ...]:
     """Split the samples of ``within`` anew into ``train`` and ``val``, whole groups at a time.
 
@@ -54,7 +122,7 @@ def split_groups(
     pool = [s for s in samples if s.split in within]
     present = {s.split for s in samples}
     if absent := [name for name in within if name not in present]:
-        raise DataError(f"no sample of the split {absent[0]!r}", f"The splits are: {', '.join(sorted(present))}.")
+        raise _no_sample(samples, absent[0])
     if clash := {TRAIN, VAL} & present - set(within):
         name = min(clash)
         raise ConfigError(f"there is a split {name!r} already", f"Deal it too (--within {name}).")
@@ -64,11 +132,7 @@ def split_groups(
 
 
 def deal_groups(
-    samples: Sequence[Sample],
-    shares: Sequence[float],
-    *,
-    seed: int = 0,
-    class_px: Mapping[str, NDArray[np.integer]] | None = None,
+    samples: Sequence[Sample], shares: Sequence[float], *, seed: int = 0, class_px: ClassPixels | None = None
 ) -> dict[str, int]:
     """Deal whole groups to parts of given shares, balanced by samples and by the pixels of each class.
 
@@ -85,7 +149,7 @@ def deal_groups(
     seed
         Decides between equals: groups that bring about as much come in random order.
     class_px
-        Pixels of each class ``(n_classes,)`` by name of the sample; without it only samples are balanced.
+        Without it only samples are balanced.
 
     Returns
     -------
@@ -121,9 +185,9 @@ def deal_groups(
 
 
 def _weigh(
-    samples: Sequence[Sample], class_px: Mapping[str, NDArray[np.integer]] | None
+    samples: Sequence[Sample], class_px: ClassPixels | None
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
-    """Names of the groups, their samples, and what each brings of all samples and of each class's pixels."""
+    """Return the groups, their samples, and what each brings of all samples and of each class's pixels."""
     groups = sorted({s.group for s in samples})
     row = {name: k for k, name in enumerate(groups)}
     n_classes = len(next(iter(class_px.values()))) if class_px else 0
@@ -150,8 +214,7 @@ def without_groups_of(samples: Sequence[Sample], test: str, within: Sequence[str
         raise ConfigError(f"the split {test!r} cannot be kept apart from itself", "Name the split that is tested.")
     tested = {s.group for s in samples if s.split == test}
     if not tested:
-        known = ", ".join(sorted({s.split for s in samples}))
-        raise DataError(f"no sample of the split {test!r}", f"The splits are: {known}.")
+        raise _no_sample(samples, test)
     kept = tuple(s for s in samples if s.split not in within or s.group not in tested)
     if not any(s.split in within for s in kept):
         raise DataError(
@@ -160,12 +223,12 @@ def without_groups_of(samples: Sequence[Sample], test: str, within: Sequence[str
     return kept
 
 
+def _no_sample(samples: Sequence[Sample], split: str) -> DataError:
+    known = ", ".join(sorted({s.split for s in samples}))
+    return DataError(f"no sample of the split {split!r}", f"The splits are: {known}.")
+
+
 def count_class_px(data: PreparedData, samples: Sequence[Sample]) -> dict[str, NDArray[np.int64]]:
-    """Pixels of each class ``(n_classes,)`` in every sample; reads all label maps."""
+    """Count the pixels of each class ``(n_classes,)`` in every sample; reads all label images."""
     n = len(data.info.classes)
     return {s.sample: np.bincount(data.read(s)[1].ravel(), minlength=n + 1)[1:] for s in samples}
-
-
-def write_splits(path: Path, samples: Sequence[Sample]) -> None:
-    """Write a splits file: ``sample,split``, a row a sample."""
-    write_table(path, [{"sample": s.sample, "split": s.split} for s in samples])

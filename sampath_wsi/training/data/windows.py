@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def spread(length_px: int, window_px: int) -> list[int]:
-    """First pixels of windows that cover an axis evenly, as SAM-Path's authors cut BCSS.
+    """Return the first pixels of windows that cover an axis evenly, as SAM-Path's authors cut BCSS.
 
     n = ceil(length / window) windows, the first at 0 and the last at the end; the space between neighbours is the
     same but for a remainder, which the first ones take, a pixel each. One window at 0 covers an axis that is shorter.
@@ -24,6 +24,6 @@ def spread(length_px: int, window_px: int) -> list[int]:
 
 
 def cover(width_px: int, height_px: int, window_px: int) -> list[tuple[int, int]]:
-    """Corners (x, y) of square windows that cover an image, row by row; see :func:`spread`."""
+    """Return the corners (x, y) of square windows that cover an image, row by row; see :func:`spread`."""
     columns, rows = spread(width_px, window_px), spread(height_px, window_px)
     return [(x, y) for y in rows for x in columns]

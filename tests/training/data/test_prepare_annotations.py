@@ -17,10 +17,9 @@ from sampath_wsi.errors import AnnotationError, ConfigError, DataError, SlideErr
 from sampath_wsi.geometry import Box
 from sampath_wsi.qupath import read_annotations
 from sampath_wsi.slides import SlideReader, inspect_slide
-from sampath_wsi.training.data.prepare.annotations import prepare_annotations
-from sampath_wsi.training.data.prepare.coding import Coding
+from sampath_wsi.training.data.prepare.annotations import plan_fields, prepare_annotations
 from sampath_wsi.training.data.prepare.drawn import Painter, read_drawing
-from sampath_wsi.training.data.prepare.regions import plan_regions
+from sampath_wsi.training.data.prepare.label_map import LabelMap
 from sampath_wsi.training.data.prepared import PreparedData, read_prepared
 
 SIDE = 600
@@ -58,8 +57,8 @@ def joined(data: PreparedData, size_px: int = SIDE) -> np.ndarray:
     whole = np.full((size_px, size_px), 255, np.uint8)
     for sample in data.samples:
         _, labels = data.read(sample)
-        region_x, region_y = (int(part[1:]) for part in sample.field.split("_")[-2:])
-        x, y = region_x + sample.x_px, region_y + sample.y_px
+        field_x, field_y = (int(part[1:]) for part in sample.field.split("_")[-2:])
+        x, y = field_x + sample.x_px, field_y + sample.y_px
         part = whole[y : y + labels.shape[0], x : x + labels.shape[1]]
         assert ((part == 255) | (part == labels)).all()
         part[:] = labels
@@ -75,7 +74,7 @@ CIRCLE = shapely.Point(250.3, 200.7).buffer(90, 64)
 RING = shapely.Point(300, 420).buffer(100, 32).difference(shapely.Point(300, 420).buffer(40, 32))
 
 
-def test_labels_are_those_of_pixel_centres_and_tiles_show_what_was_drawn_on(slide: Path, tmp_path: Path) -> None:
+def test_labels_are_those_of_centres_and_tiles_show_the_slide(slide: Path, tmp_path: Path) -> None:
     sheet = write_sheet(tmp_path, slide, [feature(CIRCLE, "Tumor", color=[9, 8, 7]), feature(RING, "Stroma")])
     summary = prepare_annotations(sheet, tmp_path / "out", tile_px=128)
     data = read_prepared(tmp_path / "out")
@@ -149,16 +148,16 @@ def test_what_is_no_area_or_no_annotation_is_counted(slide: Path, tmp_path: Path
     assert found[350, 350] == found[450, 450] == 0
 
 
-def test_a_coding_maps_names(slide: Path, tmp_path: Path) -> None:
+def test_a_label_map_maps_names(slide: Path, tmp_path: Path) -> None:
     classes = [{"name": "Tumor", "color": [1, 2, 3], "names": ["Tumour"]}, {"name": "Rest", "color": [4, 5, 6]}]
-    coding = {"name": "mine", "classes": classes, "unclassified": "Rest", "ignored_names": ["Fold"], "tile_px": 100}
+    label_map = {"name": "mine", "classes": classes, "unclassified": "Rest", "ignored_names": ["Fold"], "tile_px": 100}
     features = [
         feature(shapely.box(0, 0, 50, 50), "Tumour"),
         feature(shapely.box(60, 0, 90, 50), None),
         feature(shapely.box(0, 0, 20, 20), "Fold"),
     ]
     sheet = write_sheet(tmp_path, slide, features, {"group": "p7", "split": "test"})
-    prepare_annotations(sheet, tmp_path / "out", coding=Coding.model_validate(coding))
+    prepare_annotations(sheet, tmp_path / "out", label_map=LabelMap.model_validate(label_map))
     data = read_prepared(tmp_path / "out")
     assert {(s.group, s.split, s.field) for s in data.samples} == {("p7", "test", "s1_x0_y0")}
     assert {data.sizes_px[s.sample] for s in data.samples} == {(100, 100)}
@@ -168,7 +167,7 @@ def test_a_coding_maps_names(slide: Path, tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"drawn\.geojson: the class 'Stroma' is unknown \(mine has Tumor, Tumour, Rest"
     ):
-        prepare_annotations(sheet, tmp_path / "out", coding=Coding.model_validate(coding))
+        prepare_annotations(sheet, tmp_path / "out", label_map=LabelMap.model_validate(label_map))
 
 
 def test_bad_input_is_named_in_one_line(slide: Path, tmp_path: Path) -> None:
@@ -222,17 +221,17 @@ boxes = st.tuples(_floats(-50, 900), _floats(-50, 700), _floats(0.5, 300), _floa
 
 
 @given(st.lists(boxes, min_size=1, max_size=12), st.integers(1, 400))
-def test_regions_are_disjoint_cover_everything_and_hold_a_tile(
+def test_fields_are_disjoint_cover_everything_and_hold_a_tile(
     drawn: list[tuple[float, float, float, float]], tile_px: int
 ) -> None:
     size = 800, 600
     bounds = np.array([(x, y, x + w, y + h) for x, y, w, h in drawn])
-    regions = plan_regions(bounds, size, tile_px)
-    areas = [shapely.box(r.x_px, r.y_px, r.x_px + r.width_px, r.y_px + r.height_px) for r in regions]
+    fields = plan_fields(bounds, size, tile_px)
+    areas = [shapely.box(r.x_px, r.y_px, r.x_px + r.width_px, r.y_px + r.height_px) for r in fields]
     assert shapely.union_all(areas).area == sum(a.area for a in areas)
     slide = shapely.box(0, 0, *size)
     assert all(slide.contains(a) for a in areas)
-    assert all(r.width_px >= min(tile_px, 800) and r.height_px >= min(tile_px, 600) for r in regions)
+    assert all(r.width_px >= min(tile_px, 800) and r.height_px >= min(tile_px, 600) for r in fields)
     rest = shapely.union_all(shapely.box(*bounds.T)).intersection(slide).difference(shapely.union_all(areas))
     assert rest.area < 1e-6
 
@@ -241,7 +240,7 @@ def test_painter_of_nothing_is_unlabelled() -> None:
     painter = Painter([shapely.box(0, 0, 5, 5)], [0])
     assert painter.bounds_level0_px().shape == (0, 4)
     assert not painter.paint(Box(0, 0, 8, 8), (8, 8)).any()
-    assert plan_regions(painter.bounds_level0_px(), (10, 10), 4) == []
+    assert plan_fields(painter.bounds_level0_px(), (10, 10), 4) == []
 
 
 def real_drawing(shared_data: Path, folder: Path) -> Path:

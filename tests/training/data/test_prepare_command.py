@@ -30,21 +30,24 @@ def test_data_sets_are_prepared_with_their_warnings_logged(tmp_path: Path, caplo
 
 
 def test_options_reach_the_preparation(tmp_path: Path) -> None:
-    coding = tmp_path / "two.yaml"
-    coding.write_text(
+    label_map = tmp_path / "two.yaml"
+    label_map.write_text(
         "name: two\nother_codes: Rest\nclasses:\n"
         "  - {name: Tumor, color: [1, 2, 3], codes: {1: tumor}}\n  - {name: Rest, color: [4, 5, 6]}\n"
     )
     arguments = ["prepare", "bcss", str(make_bcss(tmp_path / "bcss")), str(tmp_path / "out")]
-    options = ["--coding", str(coding), "--tile-px", "50", "--mpp", "0.31"]
+    options = ["--label-map", str(label_map), "--tile-px", "50", "--mpp", "0.31"]
     assert CliRunner().invoke(app, [*arguments, *options]).exit_code == 0
     data = read_prepared(tmp_path / "out")
     assert [c.name for c in data.info.classes] == ["Tumor", "Rest"]
     assert data.info.mpp == 0.31
     assert set(data.sizes_px.values()) == {(50, 50)}
+    for old in (["--coding", str(label_map)], [f"--coding={label_map}"]):
+        refused = CliRunner().invoke(app, [*arguments, *old])
+        assert str(refused.exception) == "there is no option --coding. It is called --label-map now."
 
 
-def test_an_error_is_one_line_and_leaves_finished_data_alone(
+def test_an_error_is_one_line_and_keeps_finished_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, out = make_crag(tmp_path / "crag"), tmp_path / "out"

@@ -14,10 +14,8 @@ from PIL import Image
 
 from sampath_wsi.errors import DataError
 from sampath_wsi.training.data.pictures import read_codes
-from sampath_wsi.training.data.prepare.bcss import prepare_bcss, true_mpp
-from sampath_wsi.training.data.prepare.coding import load_coding
-from sampath_wsi.training.data.prepare.crag import prepare_crag
-from sampath_wsi.training.data.prepare.glas import prepare_glas
+from sampath_wsi.training.data.prepare.label_map import load_label_map
+from sampath_wsi.training.data.prepare.masks import prepare_masks, true_mpp
 from sampath_wsi.training.data.prepared import read_prepared
 from sampath_wsi.training.data.windows import cover
 
@@ -32,9 +30,9 @@ def bcss(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_bcss_tiles_are_those_of_the_authors(bcss: Path, tmp_path: Path) -> None:
-    summary = prepare_bcss(bcss, tmp_path / "out", tile_px=32)
+    summary = prepare_masks("bcss", bcss, tmp_path / "out", tile_px=32)
     data = read_prepared(tmp_path / "out")
-    assert data.info.classes == load_coding("bcss").tissue_classes
+    assert data.info.classes == load_label_map("bcss").tissue_classes
     # 100 px need 4 windows of 32: steps of 22, 23, 23 with the remainder first; 70 px need 3: 19, 19.
     corners = {(s.x_px, s.y_px) for s in data.samples}
     assert corners == {(x, y) for x in (0, 23, 46, 68) for y in (0, 19, 38)}
@@ -47,13 +45,13 @@ def test_bcss_tiles_are_those_of_the_authors(bcss: Path, tmp_path: Path) -> None
     assert {s.field for s in data.samples} == {path.stem for path in (bcss / "images").iterdir()}
     assert summary.samples == {"train": 24, "test": 24}
     assert str(summary).startswith("48 samples of 4 groups")
-    coding = load_coding("bcss")
+    label_map = load_label_map("bcss")
     for sample in data.samples[::7]:
         image, labels = data.read(sample)
         part = slice(sample.y_px, sample.y_px + 32), slice(sample.x_px, sample.x_px + 32)
         np.testing.assert_array_equal(image, np.asarray(Image.open(bcss / "images" / f"{sample.field}.png"))[part])
         mask = read_codes(bcss / "masks" / f"{sample.field}.png")[part]
-        np.testing.assert_array_equal(labels, coding.encode(mask, bcss))
+        np.testing.assert_array_equal(labels, label_map.encode(mask, bcss))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +62,7 @@ def test_bcss_tiles_are_those_of_the_authors(bcss: Path, tmp_path: Path) -> None
         ((7360, 6813), (0, 906, 1811, 2716, 3621, 4526, 5431, 6336), (0, 965, 1930, 2895, 3860, 4825, 5789)),
     ],
 )
-def test_tiles_of_real_regions_lie_where_the_published_folds_say(
+def test_tiles_of_real_regions_lie_where_the_folds_say(
     size: tuple[int, int], columns: tuple[int, ...], rows: tuple[int, ...]
 ) -> None:
     assert cover(*size, 1024) == [(x, y) for y in rows for x in columns]
@@ -76,7 +74,7 @@ def test_tiles_without_a_label_stay_with_their_region(bcss: Path, tmp_path: Path
     mask = np.full((70, 100), 3, np.uint8)
     mask[:, :64] = 0
     save(mask, _mask(source))
-    summary = prepare_bcss(source, tmp_path / "out", tile_px=32)
+    summary = prepare_masks("bcss", source, tmp_path / "out", tile_px=32)
     assert sum(summary.samples.values()) == 48
     assert "6 tiles have no label (the images that they were cut from have)" in summary.warnings
     names = {s.sample for s in read_prepared(tmp_path / "out").samples}
@@ -85,18 +83,18 @@ def test_tiles_without_a_label_stay_with_their_region(bcss: Path, tmp_path: Path
 
 def test_bcss_default_tiles_whole_regions_resolution_and_counts(bcss: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    summary = prepare_bcss(bcss, tmp_path / "out", progress=lambda done, total, _: seen.append((done, total)))
+    summary = prepare_masks("bcss", bcss, tmp_path / "out", progress=lambda done, total, _: seen.append((done, total)))
     data = read_prepared(tmp_path / "out")
     assert data.info.mpp == 0.3
     assert "tiles of 1024 px" in data.info.description
     assert [s.sample for s in data.samples] == [f"{s.field}_0_0" for s in data.samples]
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     assert summary.warnings == (
         "images named MPP-0.2500 have in truth 0.30 um/px (docs/data.md), which is recorded",
         "BCSS has 106 images in train, here are 2",
         "BCSS has 45 images in test, here are 2",
     )
-    prepare_bcss(bcss, tmp_path / "out", tile_px=0, mpp=0.29)
+    prepare_masks("bcss", bcss, tmp_path / "out", tile_px=0, mpp=0.29)
     data = read_prepared(tmp_path / "out")
     assert data.info.mpp == 0.29
     assert [s.sample for s in data.samples] == [s.field for s in data.samples]
@@ -109,16 +107,16 @@ def test_true_resolution_of_the_downloader(named: float, true: float) -> None:
 
 def test_bcss_of_several_resolutions_or_none(tmp_path: Path) -> None:
     source = make_bcss(tmp_path / "bcss", mpp="0.5000")
-    assert not [w for w in prepare_bcss(source, tmp_path / "out").warnings if "MPP" in w]
+    assert not [w for w in prepare_masks("bcss", source, tmp_path / "out").warnings if "MPP" in w]
     for folder in ("images", "masks"):
         path = sorted((source / folder).iterdir())[0]
         path.rename(path.with_name(path.name.replace("0.5000", "0.2500")))
     with pytest.raises(DataError, match="Prepare each resolution by itself"):
-        prepare_bcss(source, tmp_path / "out")
+        prepare_masks("bcss", source, tmp_path / "out")
     for folder in ("images", "masks"):
         for path in list((source / folder).iterdir()):
             path.rename(path.with_name(path.name.split("_MPP")[0] + ".png"))
-    assert "say no MPP" in prepare_bcss(source, tmp_path / "out").warnings[0]
+    assert "say no MPP" in prepare_masks("bcss", source, tmp_path / "out").warnings[0]
 
 
 def _mask(folder: Path, k: int = 0) -> Path:
@@ -178,18 +176,18 @@ def test_bad_bcss_is_named_and_nothing_is_left(bcss: Path, tmp_path: Path, name:
     spoil, message = BAD[name]
     spoil(source)
     with pytest.raises(DataError, match=message) as caught:
-        prepare_bcss(source, tmp_path / "out")
+        prepare_masks("bcss", source, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir() if path != source] == []
 
 
-def test_what_has_no_label_is_left_out_and_absent_classes_are_named(bcss: Path, tmp_path: Path) -> None:
+def test_unlabelled_images_and_absent_classes_are_named(bcss: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(bcss, source)
     save(np.zeros((70, 100), np.uint8), _mask(source))
     for k in (1, 2, 3):
         save(np.full((70, 100), 2, np.uint8), _mask(source, k))
-    summary = prepare_bcss(source, tmp_path / "out")
+    summary = prepare_masks("bcss", source, tmp_path / "out")
     assert summary.samples == {"train": 1, "test": 2}
     assert f"1 images without a label left out, the first is {_mask(source).stem}" in summary.warnings
     assert summary.warnings[-1].startswith("no pixel is labelled Tumor, Inflammatory, Necrosis, Other")
@@ -202,18 +200,18 @@ def test_images_beyond_the_limit_of_pillow(bcss: Path, tmp_path: Path, monkeypat
 
 
 @given(codes=st.lists(st.integers(0, 21), min_size=1, max_size=64))
-def test_encoding_is_the_table_of_the_coding(codes: list[int]) -> None:
-    coding = load_coding("bcss")
-    meaning = {code: c.name for c in coding.classes for code in c.codes}
-    labels = coding.encode(np.array([codes]), Path("m.png"))
-    assert [coding.classes[v - 1].name if v else None for v in labels[0]] == [meaning.get(code) for code in codes]
+def test_encoding_is_the_table_of_the_label_map(codes: list[int]) -> None:
+    label_map = load_label_map("bcss")
+    meaning = {code: c.name for c in label_map.classes for code in c.codes}
+    labels = label_map.encode(np.array([codes]), Path("m.png"))
+    assert [label_map.classes[v - 1].name if v else None for v in labels[0]] == [meaning.get(code) for code in codes]
 
 
 @pytest.mark.parametrize("test", ["valid", "test"])
 def test_crag_archive(tmp_path: Path, test: str) -> None:
     source = make_crag(tmp_path / "crag", test)
     save(np.zeros((5, 5), np.uint8), source / test / "Annotation" / "extra.png")
-    summary = prepare_crag(source, tmp_path / "out")
+    summary = prepare_masks("crag", source, tmp_path / "out")
     data = read_prepared(tmp_path / "out")
     assert data.info.mpp == 0.5
     assert {s.sample: (s.split, s.group) for s in data.samples} == {
@@ -235,20 +233,20 @@ def test_bad_crag_is_named(tmp_path: Path) -> None:
     (source / "valid" / "Annotation" / "valid_0.png").unlink()
     save(np.ones((5, 5), np.uint8), source / "valid" / "Annotation" / "other.png")
     with pytest.raises(DataError, match=r"valid_0\.png is missing"):
-        prepare_crag(source, tmp_path / "out")
+        prepare_masks("crag", source, tmp_path / "out")
     shutil.copy(source / "train" / "Images" / "train_0.png", source / "valid" / "Images" / "train_0.png")
     shutil.copy(source / "train" / "Annotation" / "train_0.png", source / "valid" / "Annotation" / "train_0.png")
     (source / "valid" / "Images" / "valid_0.png").unlink()
     with pytest.raises(DataError, match=r"valid/Images/train_0\.png has the name of \S+train/Images/train_0\.png"):
-        prepare_crag(source, tmp_path / "out")
+        prepare_masks("crag", source, tmp_path / "out")
     shutil.rmtree(source / "valid")
     with pytest.raises(DataError, match=r"not both train/ and valid/\. Download CRAG \(https://warwick\S+mildnet\)"):
-        prepare_crag(source, tmp_path / "out")
+        prepare_masks("crag", source, tmp_path / "out")
 
 
 def test_glas_archive(tmp_path: Path) -> None:
     source = make_glas_archive(tmp_path / "glas")
-    prepare_glas(source, tmp_path / "out")
+    prepare_masks("glas", source, tmp_path / "out")
     data = read_prepared(tmp_path / "out")
     assert {s.sample: (s.split, s.group) for s in data.samples} == {
         "train_1": ("train", "patient3"),
@@ -263,10 +261,10 @@ def test_glas_archive(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("name,grade\ntrain_1,benign\n", "lacks the column patient ID"),
-        ("name,patient ID\n", "names no image"),
+        ("name,patient ID\n", "lists no sample"),
         ("", "lacks the column name"),
-        ("name,patient ID\ntrain_1,1\ntrain_1,1\n", "line 3: train_1 occurs twice"),
-        ("name,patient ID\ntrain_1\n", "line 2: the column patient ID is empty"),
+        ("name,patient ID\ntrain_1,1\ntrain_1,1\n", "line 3: name train_1 occurs twice"),
+        ("name,patient ID\ntrain_1\n", "row of 'train_1': the column patient ID is empty"),
         ("name,patient ID\ntrain_1,1\ntrain_7,1\n", r"train_7\.bmp is missing \(and 1 more of 4 files\)"),
         (None, r"Grade\.csv is missing.*glascontest"),
     ],
@@ -277,13 +275,13 @@ def test_bad_glas_is_named(tmp_path: Path, text: str | None, message: str) -> No
     if text is not None:
         (source / "Grade.csv").write_text(text)
     with pytest.raises(DataError, match=message):
-        prepare_glas(source, tmp_path / "out")
+        prepare_masks("glas", source, tmp_path / "out")
 
 
 def test_real_glas_as_it_lies_here_and_as_crag(shared_data: Path, tmp_path: Path) -> None:
     glas = shared_data / "glas"
-    prepare_glas(some_glas(glas, tmp_path / "glas", GLAS), tmp_path / "as_glas")
-    prepare_crag(glas_as_crag(glas, tmp_path / "crag", GLAS), tmp_path / "as_crag", mpp=0.62)
+    prepare_masks("glas", some_glas(glas, tmp_path / "glas", GLAS), tmp_path / "as_glas")
+    prepare_masks("crag", glas_as_crag(glas, tmp_path / "crag", GLAS), tmp_path / "as_crag", mpp=0.62)
     as_glas, as_crag = read_prepared(tmp_path / "as_glas"), read_prepared(tmp_path / "as_crag")
     assert {s.sample: s.split for s in as_crag.samples} == dict(
         zip(GLAS, ("train", "train", "test", "test"), strict=True)
@@ -304,4 +302,4 @@ def test_real_glas_as_it_lies_here_and_as_crag(shared_data: Path, tmp_path: Path
 
 
 def test_barcodes_are_of_both_splits() -> None:
-    assert len({b[5:7] for b in BARCODES} & set(load_coding("bcss").test_sites)) == 2
+    assert len({b[5:7] for b in BARCODES} & set(load_label_map("bcss").test_sites)) == 2

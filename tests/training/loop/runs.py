@@ -12,7 +12,7 @@ import yaml
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.training.data.prepared import DatasetInfo
-from sampath_wsi.training.data.prepared_writer import PreparedWriter
+from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
 from sampath_wsi.training.trainer import RunOptions
 
 CPU = RunOptions(device="cpu", threads=1)
@@ -51,7 +51,7 @@ def write_halves(folder: Path, unlabelled: int = -1) -> Path:
             image = np.where(label == 2, 60, 200)[..., None] + rng.integers(-20, 20, (64, 64, 3))
             if k == unlabelled:
                 label[:] = 0
-            writer.add(f"s{k}", image.astype(np.uint8), label, f"g{k}", "train" if k < 4 else "val")
+            writer.add(LabelledImage(f"s{k}", image.astype(np.uint8), label, f"g{k}", "train" if k < 4 else "val"))
     return folder
 
 

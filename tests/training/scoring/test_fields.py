@@ -15,7 +15,7 @@ from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.model.sampath import predict_labels, upsample_logits
 from sampath_wsi.stages.infer.stage import ModelSpec
 from sampath_wsi.training.data.prepared import DatasetInfo, PreparedData, read_prepared
-from sampath_wsi.training.data.prepared_writer import PreparedWriter
+from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
 from sampath_wsi.training.scoring.field_prediction import SYMMETRIES, FieldPredictor, upsampled_labels
 from sampath_wsi.training.scoring.fields import fields_of, read_field, read_field_instances
 from tests.helpers import CLASSES, ColourModel
@@ -35,17 +35,9 @@ def _prepared(folder: Path, corners: list[tuple[int, int]], size: int = 20, grou
     with PreparedWriter(folder, INFO) as writer:
         for k, (x, y) in enumerate(corners):
             part = np.s_[y : y + size, x : x + size]
-            writer.add(
-                f"t{k}",
-                IMAGE[part],
-                LABELS[part],
-                "g" if k < len(corners) - 1 else group,
-                "test",
-                instances=INSTANCES[part],
-                field="f",
-                x_px=x + 7,
-                y_px=y + 5,
-            )
+            owner = "g" if k < len(corners) - 1 else group
+            images = IMAGE[part], LABELS[part], owner, "test", INSTANCES[part]
+            writer.add(LabelledImage(f"t{k}", *images, field="f", x_px=x + 7, y_px=y + 5))
     return read_prepared(folder)
 
 

@@ -16,7 +16,7 @@ from sampath_wsi.errors import DataError
 from sampath_wsi.metrics import ConfusionMatrix
 from sampath_wsi.synthetic.stand_ins import write_tiny_encoder
 from sampath_wsi.training.data.prepared import DatasetInfo, read_prepared
-from sampath_wsi.training.data.prepared_writer import PreparedWriter
+from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
 from sampath_wsi.training.scoring.score_files import read_counts
 
 COLOURS = {"Tumor": (200, 0, 0), "Stroma": (150, 200, 150), "Necrosis": (50, 50, 50)}
@@ -36,12 +36,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with PreparedWriter(folder, DatasetInfo(name="shapes", classes=_classes(COLOURS), mpp=0.5)) as writer:
         for k, (width, height) in enumerate(SIZES):
             image = rng.integers(0, 256, (height, width, 3), np.uint8)
-            writer.add(f"s{k}", image, rng.integers(0, 4, (height, width), np.uint8), f"g{k // 2}", "test")
+            writer.add(
+                LabelledImage(f"s{k}", image, rng.integers(0, 4, (height, width), np.uint8), f"g{k // 2}", "test")
+            )
         image, labels = rng.integers(0, 256, (100, 180, 3), np.uint8), rng.integers(0, 4, (100, 180), np.uint8)
         for k, x in enumerate((0, 80)):
             part = np.s_[:, x : x + 100]
-            writer.add(f"t{k}", image[part], labels[part], "g2", "test", field="region/1", x_px=x)
-        writer.add("u", image, labels * 0, "g2", "unlabelled")
+            writer.add(LabelledImage(f"t{k}", image[part], labels[part], "g2", "test", field="region/1", x_px=x))
+        writer.add(LabelledImage("u", image, labels * 0, "g2", "unlabelled"))
     return folder
 
 
@@ -57,8 +59,8 @@ def glands(tmp_path_factory: pytest.TempPathFactory) -> Path:
             instances[(y - 45) ** 2 + (x - 60) ** 2 < 300 + 50 * k] = 7
             image = np.where(instances > 0, 220, 60).astype(np.uint8)[..., None].repeat(3, 2)
             labels = np.where(instances > 0, 2, 1).astype(np.uint8)
-            writer.add(f"s{k}", image, labels, f"g{k}", "test", instances=instances)
-        writer.add("bare", image, labels, "g3", "val")
+            writer.add(LabelledImage(f"s{k}", image, labels, f"g{k}", "test", instances=instances))
+        writer.add(LabelledImage("bare", image, labels, "g3", "val"))
     return folder
 
 

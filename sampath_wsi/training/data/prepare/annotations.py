@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
-from sampath_wsi.errors import DataError
+from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.geometry import Box
 from sampath_wsi.progress import Progress
-from sampath_wsi.slides import SlideReader
-from sampath_wsi.training.data.prepare.annotated_slides import AnnotatedSlide, read_annotated_slides
-from sampath_wsi.training.data.prepare.coding import CodedClass, Coding
-from sampath_wsi.training.data.prepare.drawn import Drawing, Painter, is_ignored, label_drawing
-from sampath_wsi.training.data.prepare.regions import plan_regions
-from sampath_wsi.training.data.prepare.tally import Summary, Tally
-from sampath_wsi.training.data.prepared import DatasetInfo
-from sampath_wsi.training.data.prepared_writer import PreparedWriter
+from sampath_wsi.runs.sheet import SheetRow, parse_mpp, read_slides
+from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
+from sampath_wsi.training.data.pictures import check_present
+from sampath_wsi.training.data.prepare.drawn import Drawing, Painter, is_ignored, label_drawing, read_drawing
+from sampath_wsi.training.data.prepare.label_map import LabelMap, MappedClass
+from sampath_wsi.training.data.prepared import TRAIN, DatasetInfo
+from sampath_wsi.training.data.prepared_writer import LabelledImage, Summary, write_prepared
 from sampath_wsi.training.data.windows import cover
 
 _TILE_PX = 1024
@@ -28,21 +30,28 @@ _COLOURS = ((200, 0, 0), (150, 200, 150), (160, 90, 160), (50, 50, 50), (255, 20
 
 
 @dataclass(frozen=True)
-class _Tile:
-    name: str
-    field: str
+class AnnotatedSlide:
+    """One row of the sheet, with what its files say."""
+
+    row: SheetRow
+    info: SlideInfo
+    drawing: Drawing
+
+
+class Window(NamedTuple):
+    """A rectangle of a slide in pixels of the wanted resolution."""
+
     x_px: int
     y_px: int
-    """Its corner in the field."""
-    size_px: tuple[int, int]
-    box_level0_px: Box
+    width_px: int
+    height_px: int
 
 
 def prepare_annotations(
     sheet: str | Path,
     out: str | Path,
     *,
-    coding: Coding | None = None,
+    label_map: LabelMap | None = None,
     tile_px: int | None = None,
     mpp: float | None = None,
     progress: Progress | None = None,
@@ -57,10 +66,10 @@ def prepare_annotations(
     sheet
         A sample sheet (``.tsv`` or ``.csv``) with the columns ``slide``, ``path``, ``annotations``, and at will
         ``mpp``, ``group`` (default: the slide) and ``split`` (default: ``train``).
-    coding
+    label_map
         Which class names mean which class; by default every name that occurs is a class, in alphabetical order.
     tile_px, mpp
-        Size and resolution of the tiles; by default the coding's, else 1024 px and 0.5 um/px.
+        Size and resolution of the tiles; by default the label map's, else 1024 px and 0.5 um/px.
 
     Raises
     ------
@@ -70,95 +79,123 @@ def prepare_annotations(
         Naming what is missing or does not fit.
     """
     slides = read_annotated_slides(Path(sheet))
-    coding = coding or _coding_of_names(Path(sheet).stem, [slide.drawing for slide in slides])
-    tile_px, mpp = tile_px or coding.tile_px or _TILE_PX, mpp or coding.mpp
-    painters = []
-    tally = Tally(coding.tissue_classes)
+    label_map = label_map or _label_map_of_names(Path(sheet).stem, [slide.drawing for slide in slides])
+    tile_px, mpp = tile_px or label_map.tile_px or _TILE_PX, mpp or label_map.mpp
+    sources, warnings = {}, list[str]()
     for slide in slides:
-        painter, warnings = label_drawing(slide.drawing, coding)
-        painters.append(painter)
-        tally.warnings += [*slide.drawing.warnings, *warnings, *_too_coarse(slide, mpp)]
+        painter, more = label_drawing(slide.drawing, label_map)
+        sources[slide.row.slide] = partial(_cut, slide, painter, mpp, tile_px)
+        warnings += [*slide.drawing.warnings, *more]
+        coarsest = max(slide.info.mpp)
+        if mpp < 0.9 * coarsest:
+            warnings.append(
+                f"slide {slide.row.slide} has {coarsest:g} um/px only: its tiles of {mpp:g} um/px are blurred"
+            )
     info = DatasetInfo(
-        name=coding.name,
-        classes=coding.tissue_classes,
+        name=label_map.name,
+        classes=label_map.tissue_classes,
         mpp=mpp,
-        description=f"{coding.description}; {len(slides)} annotated slides, tiles of {tile_px} px".lstrip("; "),
+        description=f"{label_map.description}; {len(slides)} annotated slides, tiles of {tile_px} px".lstrip("; "),
     )
-    with PreparedWriter(out, info) as writer:
-        for done, (slide, painter) in enumerate(zip(slides, painters, strict=True), 1):
-            _write(writer, tally, slide, painter, _plan_tiles(slide, painter.bounds_level0_px(), mpp, tile_px))
-            if progress is not None:
-                progress(done, len(slides), "slides")
-        return tally.summary(Path(out))
+    return write_prepared(out, info, sources, "slides", warnings, progress)
 
 
-def _coding_of_names(name: str, drawings: Sequence[Drawing]) -> Coding:
+def read_annotated_slides(sheet: Path) -> list[AnnotatedSlide]:
+    """Read a sheet, describe its slides and read what was drawn on them, before a pixel is read.
+
+    Raises
+    ------
+    ConfigError
+        If the sheet makes no sense.
+    DataError, AnnotationError, SlideError
+        Naming what is missing or does not fit.
+    """
+    if not sheet.is_file():
+        raise ConfigError(f"{sheet}: there is no such sheet", "Name a .tsv or .csv; docs/data.md shows one.")
+    if sheet.suffix not in (".tsv", ".csv"):
+        raise ConfigError(f"{sheet}: is no .tsv or .csv", "Save the sheet as one of them.")
+    rows = read_slides(str(sheet))
+    for row in rows:
+        if not row.extra.get("annotations"):
+            raise ConfigError(f"{sheet}: slide {row.slide} names no annotations", "Add the column 'annotations'.")
+    files = [Path(path) for row in rows for path in (row.path, row.extra["annotations"])]
+    check_present(files, f"Correct the paths in {sheet} (they begin where the command runs).")
+    slides = []
+    for row in rows:
+        info = inspect_slide(Path(row.path), mpp=parse_mpp(row.mpp) if row.mpp else None)
+        slides.append(AnnotatedSlide(row, info, read_drawing(Path(row.extra["annotations"]), info)))
+    return slides
+
+
+def _label_map_of_names(name: str, drawings: Sequence[Drawing]) -> LabelMap:
+    """Make every class name that occurs a class, in alphabetical order."""
     colours: dict[str, tuple[int, int, int] | None] = {}
-    for drawing in drawings:
-        for annotation in drawing.annotations:
-            found = annotation.class_name
-            if found is not None and not is_ignored(found):
-                colours[found] = colours.get(found) or annotation.colour
+    for annotation in (annotation for drawing in drawings for annotation in drawing.annotations):
+        found = annotation.class_name
+        if found is not None and not is_ignored(found):
+            colours[found] = colours.get(found) or annotation.colour
     derived = [found for found in colours if ":" in found]
     if not colours or derived:
         what = f"the class {derived[0]!r} is a derived one" if derived else "no annotation has a class"
-        raise DataError(f"{name}: {what}", "Say what it means in a coding (--coding; docs/data.md explains it).")
-    return Coding(
-        name=name,
-        classes=tuple(
-            CodedClass(name=found, color=colours[found] or _COLOURS[k % len(_COLOURS)])
-            for k, found in enumerate(sorted(colours))
-        ),
-    )
+        raise DataError(f"{name}: {what}", "Say what it means in a label map (--label-map; docs/data.md explains it).")
+    classes = [
+        MappedClass(name=found, color=colours[found] or _COLOURS[k % len(_COLOURS)])
+        for k, found in enumerate(sorted(colours))
+    ]
+    return LabelMap(name=name, classes=tuple(classes))
 
 
-def _too_coarse(slide: AnnotatedSlide, mpp: float) -> list[str]:
-    coarsest = max(slide.info.mpp)
-    if mpp >= 0.9 * coarsest:
-        return []
-    return [f"slide {slide.row.slide} has {coarsest:g} um/px only: its tiles of {mpp:g} um/px are blurred"]
-
-
-def _plan_tiles(slide: AnnotatedSlide, bounds_level0_px: NDArray[np.float64], mpp: float, tile_px: int) -> list[_Tile]:
-    """The tiles that cover what was drawn on a slide."""
-    scale = np.array(slide.info.mpp) / mpp
+def _cut(slide: AnnotatedSlide, painter: Painter, mpp: float, tile_px: int) -> Iterator[LabelledImage]:
+    """Cut the tiles with a label that cover what was drawn on a slide."""
+    row, scale = slide.row, np.array(slide.info.mpp) / mpp
     width, height = (max(1, int(n)) for n in slide.info.size_level0_px * scale)
-    tiles = []
-    for region in plan_regions(bounds_level0_px * np.tile(scale, 2), (width, height), tile_px):
-        size_px = min(tile_px, region.width_px), min(tile_px, region.height_px)
-        for x, y in cover(region.width_px, region.height_px, tile_px):
-            left, top = region.x_px + x, region.y_px + y
-            tiles.append(
-                _Tile(
-                    name=f"{slide.row.slide}_x{left}_y{top}",
-                    field=f"{slide.row.slide}_x{region.x_px}_y{region.y_px}",
+    fields = plan_fields(painter.bounds_level0_px() * np.tile(scale, 2), (width, height), tile_px)
+    with SlideReader(slide.info) as reader:
+        for field in fields:
+            size_px = min(tile_px, field.width_px), min(tile_px, field.height_px)
+            for x, y in cover(field.width_px, field.height_px, tile_px):
+                left, top = field.x_px + x, field.y_px + y
+                box_level0_px = Box(left / scale[0], top / scale[1], size_px[0] / scale[0], size_px[1] / scale[1])
+                labels = painter.paint(box_level0_px, size_px)
+                if not labels.any():
+                    continue
+                name = f"{row.slide}_x{left}_y{top}"
+                yield LabelledImage(
+                    name,
+                    reader.read(box_level0_px, size_px, what=f"tile {name}"),
+                    labels,
+                    row.extra.get("group") or row.slide,
+                    row.extra.get("split") or TRAIN,
+                    field=f"{row.slide}_x{field.x_px}_y{field.y_px}",
                     x_px=x,
                     y_px=y,
-                    size_px=size_px,
-                    box_level0_px=Box(left / scale[0], top / scale[1], size_px[0] / scale[0], size_px[1] / scale[1]),
                 )
-            )
-    return tiles
 
 
-def _write(
-    writer: PreparedWriter, tally: Tally, slide: AnnotatedSlide, painter: Painter, tiles: Sequence[_Tile]
-) -> None:
-    if not tiles:
-        tally.leave_out(slide.row.slide)
-    with SlideReader(slide.info) as reader:
-        for tile in tiles:
-            labels = painter.paint(tile.box_level0_px, tile.size_px)
-            if not labels.any():
-                continue
-            tally.count(labels, slide.group, slide.split)
-            writer.add(
-                tile.name,
-                reader.read(tile.box_level0_px, tile.size_px, what=f"tile {tile.name}"),
-                labels,
-                slide.group,
-                slide.split,
-                field=tile.field,
-                x_px=tile.x_px,
-                y_px=tile.y_px,
-            )
+def plan_fields(bounds_px: NDArray[np.float64], size_px: tuple[int, int], tile_px: int) -> list[Window]:
+    """Return disjoint rectangles that hold everything drawn, each at least a tile wide and high where the slide is.
+
+    Parameters
+    ----------
+    bounds_px
+        ``(n, 4)``: left, top, right, bottom of what was drawn.
+    size_px
+        Width and height of the slide.
+
+    Returns
+    -------
+    Row by row.
+    """
+    size = np.array(size_px)
+    low, high = np.floor(bounds_px[:, :2]).astype(int), np.ceil(bounds_px[:, 2:]).astype(int)
+    low, high = np.clip(low, 0, size - 1), np.clip(high, 1, size)
+    # What is smaller than a tile lies in its middle, unless that reached beyond the slide.
+    wanted = np.minimum(np.maximum(high - low, tile_px), size)
+    low = np.clip(low - (wanted - (high - low)) // 2, 0, size - wanted)
+    boxes = np.concatenate([low, low + wanted], axis=1).astype(float)
+    count = 0
+    while count != len(boxes):  # Boxes that met become their common bounds, which may meet others.
+        count = len(boxes)
+        boxes = shapely.bounds(shapely.get_parts(shapely.union_all(shapely.box(*boxes.T))))
+    corners = boxes.round().astype(int).tolist()
+    return sorted((Window(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in corners), key=lambda w: (w.y_px, w.x_px))

@@ -1,4 +1,4 @@
-"""Annotations of one slide as areas with labels, and the label map of any rectangle of it."""
+"""Annotations of one slide as areas with labels, and the labels of any rectangle of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sampath_wsi.errors import DataError
 from sampath_wsi.geometry import Box
 from sampath_wsi.qupath import Annotation, flat_parts, read_annotations
 from sampath_wsi.slides import SlideInfo
-from sampath_wsi.training.data.prepare.coding import Coding
+from sampath_wsi.training.data.prepare.label_map import LabelMap
 
 
 @dataclass(frozen=True)
@@ -58,28 +58,27 @@ def read_drawing(path: Path, slide: SlideInfo) -> Drawing:
             kept.append((annotation, area))
     reasons = [f"{count} {reason}" for reason, count in left_out.items() if count]
     if not kept:
+        because = f" ({', '.join(reasons)})" if reasons else ""
         raise DataError(
-            f"{path}: of its {len(found)} objects none is an area on {slide.path.name}"
-            + (f" ({', '.join(reasons)})" if reasons else ""),
+            f"{path}: of its {len(found)} objects none is an area on {slide.path.name}{because}",
             "Check that it was drawn on this slide, and draw closed regions.",
         )
     warnings = [f"{path}: of {len(found)} objects {reason}: left out" for reason in reasons]
-    repaired = sum(annotation.repaired for annotation, _ in kept)
-    if repaired:
+    if repaired := sum(annotation.repaired for annotation, _ in kept):
         warnings.append(f"{path}: {repaired} annotations cross themselves and were mended")
     annotations, areas = zip(*kept, strict=True)
     return Drawing(path, annotations, areas, tuple(warnings))
 
 
-def label_drawing(drawing: Drawing, coding: Coding) -> tuple[Painter, list[str]]:
-    """Give every area its label, and say how many have no class and were left out.
+def label_drawing(drawing: Drawing, label_map: LabelMap) -> tuple[Painter, list[str]]:
+    """Give every area its label, and warn how many have no class and were left out.
 
     Raises
     ------
     DataError
-        Naming the file and a class that the coding does not know.
+        Naming the file and a class that the label map does not know.
     """
-    labels = [_label(annotation, coding, drawing.path) for annotation in drawing.annotations]
+    labels = [_label(annotation, label_map, drawing.path) for annotation in drawing.annotations]
     known = [(area, label) for area, label in zip(drawing.areas_level0_px, labels, strict=True) if label is not None]
     missing = len(labels) - len(known)
     warnings = [f"{drawing.path}: {missing} annotations have no class: left out"] if missing else []
@@ -87,12 +86,12 @@ def label_drawing(drawing: Drawing, coding: Coding) -> tuple[Painter, list[str]]
 
 
 def is_ignored(name: str) -> bool:
-    """Whether QuPath's convention (a trailing ``*``) says that an annotation is no class: ``Ignore*``, ``Region*``."""
+    """Return whether QuPath's convention (a trailing ``*``) says that a name is no class: ``Ignore*``, ``Region*``."""
     return name.endswith("*")
 
 
 class Painter:
-    """Label maps of rectangles of one slide: of overlapping annotations the smaller is on top, of equal ones the later.
+    """Labels of rectangles of one slide: of overlapping annotations the smaller is on top, of equal ones the later.
 
     Parameters
     ----------
@@ -109,13 +108,13 @@ class Painter:
         self._tree = shapely.STRtree(self._areas)
 
     def bounds_level0_px(self) -> NDArray[np.float64]:
-        """Bounds ``(n, 4)`` (left, top, right, bottom) of every part that is labelled."""
+        """Return the bounds ``(n, 4)`` (left, top, right, bottom) of every part that is labelled."""
         labelled = [area for area, label in zip(self._areas, self._labels, strict=True) if label]
         parts = [part for area in labelled for part in flat_parts(area)]
         return shapely.bounds(np.array(parts, dtype=object)).reshape(-1, 4)
 
     def paint(self, box_level0_px: Box, size_px: tuple[int, int]) -> NDArray[np.uint8]:
-        """Labels ``(height, width)`` of the pixels' centres in a rectangle of ``size_px`` (width, height) pixels."""
+        """Return the labels ``(height, width)`` of the centres of ``size_px`` (width, height) pixels of a rectangle."""
         from rasterio import features
         from rasterio.transform import Affine
 
@@ -134,14 +133,14 @@ def _area(geometry: BaseGeometry, offset_x: int, offset_y: int) -> BaseGeometry:
     return shapely.transform(area, lambda xy: xy + np.array([offset_x, offset_y]))
 
 
-def _label(annotation: Annotation, coding: Coding, path: Path) -> int | None:
-    name = annotation.class_name or coding.unclassified
+def _label(annotation: Annotation, label_map: LabelMap, path: Path) -> int | None:
+    name = annotation.class_name or label_map.unclassified
     if name is None:
         return None
-    label = coding.label_of_name.get(name, 0 if is_ignored(name) else None)
+    label = label_map.label_of_name.get(name, 0 if is_ignored(name) else None)
     if label is None:
         raise DataError(
-            f"{path}: the class {name!r} is unknown ({coding.name} has {', '.join(coding.label_of_name)})",
-            "Add it to 'names' of a class, or to 'ignored_names', of the coding (--coding).",
+            f"{path}: the class {name!r} is unknown ({label_map.name} has {', '.join(label_map.label_of_name)})",
+            "Add it to 'names' of a class, or to 'ignored_names', of the label map (--label-map).",
         )
     return label

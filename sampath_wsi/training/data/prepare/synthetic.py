@@ -1,8 +1,9 @@
-"""Prepared training data from synthetic slides."""
+"""Prepared training data from nothing: tiles of synthetic slides, and pictures of synthetic glands."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import imagecodecs
@@ -10,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sampath_wsi.errors import ConfigError
-from sampath_wsi.progress import Progress, stepper
+from sampath_wsi.progress import Progress
 from sampath_wsi.synthetic import CLASSES, TRUTH_DOWNSAMPLE, Painter, Scene
+from sampath_wsi.synthetic.glands import GLAND_MPP, GlandPainter
 from sampath_wsi.synthetic.noise import derive_seed
-from sampath_wsi.training.data.prepared import DatasetInfo
-from sampath_wsi.training.data.prepared_writer import PreparedWriter
+from sampath_wsi.training.data.prepare.label_map import load_label_map
+from sampath_wsi.training.data.prepared import TRAIN, VAL, DatasetInfo
+from sampath_wsi.training.data.prepared_writer import LabelledImage, Summary, write_prepared
 
 _SCANNED_MPP = 0.25
 _JPEG_QUALITY = 85
@@ -23,23 +26,17 @@ _LEAST_TISSUE = 0.25
 _DRAWS_A_TILE = 40
 
 
-@dataclass(frozen=True)
-class _Place:
-    x_level0_px: int
-    y_level0_px: int
-
-
 def prepare_synthetic(
     out: str | Path,
     *,
-    train_slides: int = 48,
-    val_slides: int = 8,
-    tiles_per_slide: int = 10,
-    tile_px: int = 512,
-    mpp: float = 0.5,
-    seed: int = 0,
+    train_slides: int,
+    val_slides: int,
+    tiles_per_slide: int,
+    tile_px: int,
+    mpp: float,
+    seed: int,
     progress: Progress | None = None,
-) -> Path:
+) -> Summary:
     """Make tiles of synthetic slides for training: each slide is scanned at 0.25 um/px and read as real ones are.
 
     The slides' seeds are derived from ``seed`` in a way that no small number (such as a demo slide's seed) hits.
@@ -68,36 +65,32 @@ def prepare_synthetic(
         raise ConfigError(f"synthetic tiles at {mpp} um/px cannot be made", "Choose a multiple of 0.25.")
     if min(train_slides, val_slides, tiles_per_slide, tile_px) < 1:
         raise ConfigError("slides, tiles and tile size of synthetic data must be positive", "Choose at least 1 each.")
+    slides = train_slides + val_slides
     info = DatasetInfo(
         name="synthetic",
         classes=CLASSES,
         mpp=mpp,
-        description=f"tiles of {train_slides + val_slides} synthetic H&E slides, master seed {seed}",
+        description=f"tiles of {slides} synthetic H&E slides, master seed {seed}",
     )
-    step = stepper(progress, train_slides + val_slides, "slides")
-    with PreparedWriter(out, info) as writer:
-        for number in range(train_slides + val_slides):
-            split = "train" if number < train_slides else "val"
-            slide = f"slide{number:03d}"
-            # Offset far from the small numbers that people choose for a slide's seed.
-            scene_seed = 2**32 + derive_seed(seed, "training slide", number) % 2**31
-            width_px, height_px = _SIZES_PX[number % len(_SIZES_PX)]
-            scene = Scene(width_px, height_px, _SCANNED_MPP, scene_seed)
-            painter = Painter(scene)
-            for k, place in enumerate(_choose_places(scene, tiles_per_slide, tile_px * factor)):
-                image, label = _cut(painter, place, tile_px, factor)
-                writer.add(f"{slide}_{k:03d}", image, label, group=slide, split=split)
-            step()
-    return Path(out)
+
+    def cut(number: int) -> Iterator[LabelledImage]:
+        # Offset far from the small numbers that people choose for a slide's seed.
+        scene_seed = 2**32 + derive_seed(seed, "training slide", number) % 2**31
+        painter = Painter(Scene(*_SIZES_PX[number % len(_SIZES_PX)], _SCANNED_MPP, scene_seed))
+        slide, split = f"slide{number:03d}", TRAIN if number < train_slides else VAL
+        for k, corner in enumerate(_choose_corners(painter.scene, tiles_per_slide, tile_px * factor)):
+            yield LabelledImage(f"{slide}_{k:03d}", *_paint_tile(painter, corner, tile_px, factor), slide, split)
+
+    sources = {f"slide{number:03d}": partial(cut, number) for number in range(slides)}
+    return write_prepared(out, info, sources, "slides", progress=progress)
 
 
-def _choose_places(scene: Scene, count: int, side_level0_px: int) -> list[_Place]:
-    """Corners of windows that hold enough tissue, on the lattice of the class map."""
+def _choose_corners(scene: Scene, count: int, side_level0_px: int) -> Iterator[tuple[int, int]]:
+    """Choose corners (x, y), in level-0 pixels, of windows with enough tissue, on the lattice of the class map."""
     rng = np.random.default_rng(derive_seed(scene.seed, "places"))
     labels = scene.class_map(0, 0, *scene.map_size_px)
     side = side_level0_px // TRUTH_DOWNSAMPLE
     area = np.pad((labels > 0).cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
-    places: list[_Place] = []
     for k in range(count):
         wanted = k // 2 % len(CLASSES) + 1 if k % 2 else 0
         rows, columns = np.nonzero(labels == wanted if wanted and (labels == wanted).any() else labels > 0)
@@ -110,19 +103,57 @@ def _choose_places(scene: Scene, count: int, side_level0_px: int) -> list[_Place
             tissue = area[bottom, right] - area[y, right] - area[bottom, x] + area[y, x]
             if tissue >= _LEAST_TISSUE * side * side:
                 break
-        places.append(_Place(x * TRUTH_DOWNSAMPLE, y * TRUTH_DOWNSAMPLE))
-    return places
+        yield x * TRUTH_DOWNSAMPLE, y * TRUTH_DOWNSAMPLE
 
 
-def _cut(painter: Painter, place: _Place, tile_px: int, factor: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Image and label map of a tile: painted at full resolution, through JPEG, averaged; labels of pixel centres."""
+def _paint_tile(
+    painter: Painter, corner_level0_px: tuple[int, int], tile_px: int, factor: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return image and labels of a tile: painted in full, through JPEG, averaged; labels of pixel centres."""
     side_level0_px = tile_px * factor
-    scanned = painter.paint(place.x_level0_px, place.y_level0_px, side_level0_px, side_level0_px)
+    scanned = painter.paint(*corner_level0_px, side_level0_px, side_level0_px)
     scanned = imagecodecs.jpeg8_decode(imagecodecs.jpeg8_encode(scanned, level=_JPEG_QUALITY))
     blocks = scanned.reshape(tile_px, factor, tile_px, factor, 3)
     image = np.rint(blocks.mean(axis=(1, 3), dtype=np.float32)).astype(np.uint8)
     centres = ((np.arange(tile_px) + 0.5) * factor / TRUTH_DOWNSAMPLE).astype(np.int64)
     side_map_px = -(-side_level0_px // TRUTH_DOWNSAMPLE)
-    corner = (place.x_level0_px // TRUTH_DOWNSAMPLE, place.y_level0_px // TRUTH_DOWNSAMPLE)
-    labels = painter.scene.class_map(*corner, side_map_px, side_map_px)
+    x_map_px, y_map_px = (n // TRUTH_DOWNSAMPLE for n in corner_level0_px)
+    labels = painter.scene.class_map(x_map_px, y_map_px, side_map_px, side_map_px)
     return image, labels[np.ix_(centres, centres)]
+
+
+def prepare_synthetic_glands(
+    out: str | Path, *, images: int, val_images: int, seed: int, progress: Progress | None = None
+) -> Summary:
+    """Paint pictures of glands as large as those of GlaS, to begin with where real glands are few.
+
+    Every picture is a group of its own.
+
+    Parameters
+    ----------
+    out
+        The folder to write.
+    images, val_images
+        Pictures in all, and how many of them, the last ones, are for validation.
+    seed
+        Everything random is drawn from it.
+
+    Raises
+    ------
+    ConfigError
+        If no picture is left for training or none is for validation.
+    """
+    if not 0 < val_images < images:
+        raise ConfigError(f"{val_images} of {images} pictures cannot be for validation", "Keep some for training.")
+    classes = load_label_map("glas").tissue_classes
+    info = DatasetInfo(name="synthetic glands", classes=classes, mpp=GLAND_MPP, description=f"master seed {seed}")
+    painter = GlandPainter(seed=seed)
+
+    def paint(name: str, number: int) -> Iterator[LabelledImage]:
+        picture = painter.paint(number)
+        labels = (picture.instances > 0).astype(np.uint8) + 1
+        split = VAL if number >= images - val_images else TRAIN
+        yield LabelledImage(name, picture.rgb, labels, name, split, picture.instances)
+
+    sources = {f"synthetic_{number}": partial(paint, f"synthetic_{number}", number) for number in range(images)}
+    return write_prepared(out, info, sources, "pictures", progress=progress)

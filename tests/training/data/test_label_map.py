@@ -1,4 +1,4 @@
-"""Class coding: what ships, what is refused."""
+"""Label maps: what ships, what is refused."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import yaml
 
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.model.templates import BCSS_CLASSES, CRAG_CLASSES
-from sampath_wsi.training.data.prepare.coding import SHIPPED, Coding, load_coding
+from sampath_wsi.training.data.prepare.label_map import SHIPPED, LabelMap, load_label_map
 
 ROOT = Path(__file__).resolve().parents[3]
 TWO = "classes:\n  - {name: A, color: [1, 2, 3], codes: {1: a}}\n  - {name: B, color: [4, 5, 6], codes: {2: b}}\n"
 
 
-def test_shipped_codings_have_the_classes_of_the_models() -> None:
-    assert load_coding("bcss").tissue_classes == BCSS_CLASSES
-    assert load_coding("crag").tissue_classes == CRAG_CLASSES
-    assert load_coding("glas").tissue_classes == CRAG_CLASSES
+def test_shipped_label_maps_have_the_classes_of_the_models() -> None:
+    assert load_label_map("bcss").tissue_classes == BCSS_CLASSES
+    assert load_label_map("crag").tissue_classes == CRAG_CLASSES
+    assert load_label_map("glas").tissue_classes == CRAG_CLASSES
     assert {file.stem for file in SHIPPED.glob("*.yaml")} == {"bcss", "crag", "glas"}
 
 
 def test_every_code_of_bcss_has_its_class() -> None:
-    bcss = load_coding("bcss")
+    bcss = load_label_map("bcss")
     labels = bcss.encode(np.arange(22, dtype=np.uint8).reshape(2, 11), Path("m.png"))
     assert labels.dtype == np.uint8
     assert labels.ravel().tolist() == [0, 1, 2, 3, 4] + [5] * 17
@@ -33,21 +33,21 @@ def test_every_code_of_bcss_has_its_class() -> None:
 
 def test_every_value_but_zero_is_a_gland() -> None:
     codes = np.array([[0, 1, 255, 65535]], np.uint16)
-    assert load_coding("crag").encode(codes, Path("m.png")).tolist() == [[1, 2, 2, 2]]
+    assert load_label_map("crag").encode(codes, Path("m.png")).tolist() == [[1, 2, 2, 2]]
 
 
 def test_an_unknown_code_is_named_with_its_file() -> None:
     with pytest.raises(DataError, match=r"some/m\.png: the code 22 is unknown \(BCSS has 0, 1, 2") as caught:
-        load_coding("bcss").encode(np.array([[1, 200, 22]], np.uint8), Path("some/m.png"))
-    assert "--coding" in str(caught.value)
+        load_label_map("bcss").encode(np.array([[1, 200, 22]], np.uint8), Path("some/m.png"))
+    assert "--label-map" in str(caught.value)
     with pytest.raises(DataError, match="values up to 70000"):
-        load_coding("bcss").encode(np.array([[70000]], np.int32), Path("m.png"))
+        load_label_map("bcss").encode(np.array([[70000]], np.int32), Path("m.png"))
 
 
-def test_a_coding_of_ones_own(tmp_path: Path) -> None:
+def test_a_label_map_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(f"name: own\nignored: {{9: nothing}}\n{TWO}")
-    assert load_coding(path).encode(np.array([[9, 2, 1]], np.uint8), path).tolist() == [[0, 2, 1]]
+    assert load_label_map(path).encode(np.array([[9, 2, 1]], np.uint8), path).tolist() == [[0, 2, 1]]
 
 
 @pytest.mark.parametrize(
@@ -66,32 +66,32 @@ def test_a_coding_of_ones_own(tmp_path: Path) -> None:
         ("", "valid dictionary"),
     ],
 )
-def test_bad_codings_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_label_maps_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
-        load_coding(path)
+        load_label_map(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_missing_coding_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"no such coding.*bcss, crag, glas"):
-        load_coding("nothing")
+def test_missing_label_map_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"no such label map.*bcss, crag, glas"):
+        load_label_map("nothing")
 
 
 def test_labels_of_names() -> None:
-    coding = Coding.model_validate(
+    label_map = LabelMap.model_validate(
         {"name": "x", "classes": [{"name": "A", "color": (1, 2, 3), "names": ("a", "alpha")}], "ignored_names": ("Z",)}
     )
-    assert coding.label_of_name == {"A": 1, "a": 1, "alpha": 1, "Z": 0}
+    assert label_map.label_of_name == {"A": 1, "a": 1, "alpha": 1, "Z": 0}
 
 
-def test_the_documentation_explains_every_key_and_shows_a_coding_that_works() -> None:
+def test_the_documentation_explains_every_key() -> None:
     text = (ROOT / "docs" / "data.md").read_text()
-    section = text[text.index("## Class coding") :]
-    assert [key for key in Coding.model_fields if f"`{key}`" not in section] == []
+    section = text[text.index("## Label maps") :]
+    assert [key for key in LabelMap.model_fields if f"`{key}`" not in section] == []
     example = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
     assert example is not None
-    coding = Coding.model_validate(yaml.safe_load(example[1]))
-    assert coding.encode(np.array([[0, 1, 2, 20]], np.uint8), Path("m.png")).tolist() == [[0, 1, 2, 1]]
+    label_map = LabelMap.model_validate(yaml.safe_load(example[1]))
+    assert label_map.encode(np.array([[0, 1, 2, 20]], np.uint8), Path("m.png")).tolist() == [[0, 1, 2, 1]]

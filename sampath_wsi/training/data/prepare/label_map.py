@@ -1,7 +1,7 @@
-"""Class coding: which codes of a mask, or names of annotations, mean which class. Configuration, not code.
+"""Label maps: which codes of a mask, or names of annotations, mean which class. Configuration, not code.
 
-A coding is a YAML file; those of BCSS, CRAG and GlaS lie in ``codings/`` beside this module. Its keys are the fields of
-:class:`Coding`.
+A label map is a YAML file; those of BCSS, CRAG and GlaS lie in ``label_maps/`` beside this module. Its keys are the
+fields of :class:`LabelMap`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from sampath_wsi.classes import Byte, TissueClass
 from sampath_wsi.errors import ConfigError, DataError
+from sampath_wsi.training.data.prepared import first_problem
 
-SHIPPED = Path(__file__).parent / "codings"
+SHIPPED = Path(__file__).parent / "label_maps"
 Code = Annotated[int, Field(ge=0, lt=2**16)]
 _UNKNOWN = 255
 
 
-class CodedClass(BaseModel):
+class MappedClass(BaseModel):
     """One class, and what stands for it: codes of masks (each with its name in the data set), names of annotations."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,18 +35,14 @@ class CodedClass(BaseModel):
     codes: dict[Code, str] = {}
     names: tuple[str, ...] = ()
 
-    @property
-    def tissue_class(self) -> TissueClass:
-        return TissueClass(name=self.name, color=self.color)
 
-
-class Coding(BaseModel):
-    """The classes of a data set and how its files say them."""
+class LabelMap(BaseModel):
+    """The classes of a data set and what stands for them in its files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    classes: Annotated[tuple[CodedClass, ...], Field(min_length=1, max_length=254)]
+    classes: Annotated[tuple[MappedClass, ...], Field(min_length=1, max_length=254)]
     mpp: PositiveFloat = 0.5
     tile_px: NonNegativeInt = 0
     """Side of the tiles that images are cut into; 0 keeps them whole."""
@@ -66,54 +63,26 @@ class Coding(BaseModel):
     """BCSS: tissue source sites (the second part of a TCGA barcode) whose slides are for testing."""
 
     @model_validator(mode="after")
-    def _is_unambiguous(self) -> Coding:
-        codes = [code for c in self.classes for code in c.codes] + list(self.ignored)
+    def _is_unambiguous(self) -> LabelMap:
         names = [name for c in self.classes for name in (c.name, *c.names)] + list(self.ignored_names)
-        for what, values in (("code", codes), ("name", names)):
-            twice = [value for value, count in Counter(values).items() if count > 1]
-            if twice:
+        for what, values in (("code", self.codes), ("name", names)):
+            if twice := [value for value, count in Counter(values).items() if count > 1]:
                 raise ValueError(f"the {what} {twice[0]!r} occurs twice")
-        for key in ("other_codes", "unclassified"):
-            wanted = getattr(self, key)
+        for key, wanted in (("other_codes", self.other_codes), ("unclassified", self.unclassified)):
             if wanted is not None and wanted not in {c.name for c in self.classes}:
                 raise ValueError(f"{key}: there is no class {wanted!r}")
         _ = self.tissue_classes
         return self
 
     @property
-    def tissue_classes(self) -> tuple[TissueClass, ...]:
-        """The classes in the order of their labels: class ``i`` has the label ``i + 1``."""
-        return tuple(c.tissue_class for c in self.classes)
+    def codes(self) -> list[int]:
+        """All codes that are listed."""
+        return [code for c in self.classes for code in c.codes] + list(self.ignored)
 
     @cached_property
-    def _labels(self) -> NDArray[np.uint8]:
-        """Label by code."""
-        labels = {c.name: label for label, c in enumerate(self.classes, 1)}
-        table = np.full(2**16, labels.get(self.other_codes or "", _UNKNOWN), np.uint8)
-        for c in self.classes:
-            table[list(c.codes)] = labels[c.name]
-        table[list(self.ignored)] = 0
-        return table
-
-    def encode(self, mask: NDArray[np.integer], where: Path) -> NDArray[np.uint8]:
-        """Turn a mask of codes into labels of the same shape.
-
-        Raises
-        ------
-        DataError
-            Naming the file ``where`` and the smallest code that the coding does not know.
-        """
-        if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) < 2**16:
-            raise DataError(f"{where}: holds values up to {mask.max()}", "Codes are whole numbers from 0 to 65535.")
-        labels: NDArray[np.uint8] = self._labels[mask]
-        unknown = mask[labels == _UNKNOWN]
-        if unknown.size:
-            known = sorted({code for c in self.classes for code in c.codes} | set(self.ignored))
-            raise DataError(
-                f"{where}: the code {unknown.min()} is unknown ({self.name} has {', '.join(map(str, known))})",
-                "Give it a class, or ignore it, in a coding of your own (--coding).",
-            )
-        return labels
+    def tissue_classes(self) -> tuple[TissueClass, ...]:
+        """The classes in the order of their labels: class ``i`` has the label ``i + 1``."""
+        return tuple(TissueClass(name=c.name, color=c.color) for c in self.classes)
 
     @cached_property
     def label_of_name(self) -> dict[str, int]:
@@ -121,9 +90,38 @@ class Coding(BaseModel):
         known = {name: label for label, c in enumerate(self.classes, 1) for name in (c.name, *c.names)}
         return known | dict.fromkeys(self.ignored_names, 0)
 
+    @cached_property
+    def _label_of_code(self) -> NDArray[np.uint8]:
+        rest = _UNKNOWN if self.other_codes is None else self.label_of_name[self.other_codes]
+        table = np.full(2**16, rest, np.uint8)
+        for label, c in enumerate(self.classes, 1):
+            table[list(c.codes)] = label
+        table[list(self.ignored)] = 0
+        return table
 
-def load_coding(name_or_path: str | Path) -> Coding:
-    """A coding by the name of one that ships (``bcss``, ``crag``, ``glas``) or by the path of a YAML file.
+    def encode(self, mask: NDArray[np.integer], where: Path) -> NDArray[np.uint8]:
+        """Return the labels of a mask of codes, in the same shape.
+
+        Raises
+        ------
+        DataError
+            Naming the file ``where`` and the smallest code that is unknown.
+        """
+        if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) < 2**16:
+            raise DataError(f"{where}: holds values up to {mask.max()}", "Codes are whole numbers from 0 to 65535.")
+        labels: NDArray[np.uint8] = self._label_of_code[mask]
+        unknown = mask[labels == _UNKNOWN]
+        if unknown.size:
+            known = ", ".join(map(str, sorted(self.codes)))
+            raise DataError(
+                f"{where}: the code {unknown.min()} is unknown ({self.name} has {known})",
+                "Give it a class, or ignore it, in a label map of your own (--label-map).",
+            )
+        return labels
+
+
+def load_label_map(name_or_path: str | Path) -> LabelMap:
+    """Return a label map by the name of one that ships (``bcss``, ``crag``, ``glas``) or by the path of a YAML file.
 
     Raises
     ------
@@ -133,13 +131,11 @@ def load_coding(name_or_path: str | Path) -> Coding:
     shipped = SHIPPED / f"{name_or_path}.yaml"
     path = shipped if shipped.is_file() else Path(name_or_path)
     try:
-        return Coding.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return LabelMap.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
-        raise ConfigError(f"{path}: there is no such coding", f"Name a YAML file, or one of {names}.") from None
+        raise ConfigError(f"{path}: there is no such label map", f"Name a YAML file, or one of {names}.") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "coding"
-        raise ConfigError(f"{path}: {key}: {first['msg']}", "docs/data.md explains the keys.") from None
+        raise ConfigError(f"{path}: {first_problem(error)}", "docs/data.md explains the keys.") from None
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         raise ConfigError(f"{path}: not a YAML file: {error}", "docs/data.md shows one.") from None
