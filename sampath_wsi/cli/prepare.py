@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,6 @@ from sampath_wsi.cli.help import App
 from sampath_wsi.cli.run import log, shown_progress, stage_run
 
 if TYPE_CHECKING:
-    from sampath_wsi.progress import Progress
-    from sampath_wsi.training.data.prepare.label_map import LabelMap
-    from sampath_wsi.training.data.prepare.masks import MaskedDataset
     from sampath_wsi.training.data.prepared_writer import Summary
 
 group = App(
@@ -57,7 +55,9 @@ def bcss(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: Tile
 
     Example: sampath-wsi prepare bcss downloads/BCSS data/bcss
     """
-    _prepare_masks("bcss", source, out, label_map, tile_px, mpp)
+    from sampath_wsi.training.data.prepare.masks import prepare_masks
+
+    _prepare(source, partial(prepare_masks, "bcss", source, out, tile_px=tile_px, mpp=mpp), label_map)
 
 
 def crag(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
@@ -65,7 +65,9 @@ def crag(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: Tile
 
     Example: sampath-wsi prepare crag downloads/CRAG data/crag
     """
-    _prepare_masks("crag", source, out, label_map, tile_px, mpp)
+    from sampath_wsi.training.data.prepare.masks import prepare_masks
+
+    _prepare(source, partial(prepare_masks, "crag", source, out, tile_px=tile_px, mpp=mpp), label_map)
 
 
 def glas(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
@@ -73,7 +75,9 @@ def glas(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: Tile
 
     Example: sampath-wsi prepare glas downloads/GlaS data/glas
     """
-    _prepare_masks("glas", source, out, label_map, tile_px, mpp)
+    from sampath_wsi.training.data.prepare.masks import prepare_masks
+
+    _prepare(source, partial(prepare_masks, "glas", source, out, tile_px=tile_px, mpp=mpp), label_map)
 
 
 def annotated(
@@ -91,11 +95,7 @@ def annotated(
     """
     from sampath_wsi.training.data.prepare.annotations import prepare_annotations
 
-    def prepare(progress: Progress) -> Summary:
-        chosen = _read_label_map(label_map)
-        return prepare_annotations(sheet, out, label_map=chosen, tile_px=tile_px, mpp=mpp, progress=progress)
-
-    _prepare(sheet, prepare)
+    _prepare(sheet, partial(prepare_annotations, sheet, out, tile_px=tile_px, mpp=mpp), label_map)
 
 
 def synthetic(
@@ -113,19 +113,8 @@ def synthetic(
     """
     from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic
 
-    _prepare(
-        out,
-        lambda progress: prepare_synthetic(
-            out,
-            train_slides=train_slides,
-            val_slides=val_slides,
-            tiles_per_slide=tiles_per_slide,
-            tile_px=tile_px,
-            mpp=mpp,
-            seed=seed,
-            progress=progress,
-        ),
-    )
+    prepare = partial(prepare_synthetic, out, train_slides=train_slides, val_slides=val_slides)
+    _prepare(out, partial(prepare, tiles_per_slide=tiles_per_slide, tile_px=tile_px, mpp=mpp, seed=seed))
 
 
 def synthetic_glands(
@@ -138,33 +127,19 @@ def synthetic_glands(
 
     Example: sampath-wsi prepare synthetic-glands data/synthetic-glands
     """
-    from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic_glands as prepare
+    from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic_glands
 
-    _prepare(out, lambda progress: prepare(out, images=images, val_images=val_images, seed=seed, progress=progress))
-
-
-def _prepare_masks(
-    dataset: MaskedDataset, source: Path, out: Path, label_map: Path | None, tile_px: int | None, mpp: float | None
-) -> None:
-    from sampath_wsi.training.data.prepare.masks import prepare_masks
-
-    def prepare(progress: Progress) -> Summary:
-        chosen = _read_label_map(label_map)
-        return prepare_masks(dataset, source, out, label_map=chosen, tile_px=tile_px, mpp=mpp, progress=progress)
-
-    _prepare(source, prepare)
+    _prepare(out, partial(prepare_synthetic_glands, out, images=images, val_images=val_images, seed=seed))
 
 
-def _read_label_map(path: Path | None) -> LabelMap | None:
-    from sampath_wsi.training.data.prepare.label_map import load_label_map
-
-    return None if path is None else load_label_map(path)
-
-
-def _prepare(subject: Path, prepare: Callable[[Progress], Summary]) -> None:
+def _prepare(subject: Path, prepare: Callable[..., Summary], label_map: Path | None = None) -> None:
     """Run a preparation with its progress; log its warnings and its summary."""
     with stage_run("prepare", str(subject), None) as run:
-        summary = prepare(run.progress)
+        if label_map is not None:
+            from sampath_wsi.training.data.prepare.label_map import load_label_map
+
+            prepare = partial(prepare, label_map=load_label_map(label_map))
+        summary = prepare(progress=run.progress)
         run.facts["warnings"] = summary.warnings
         log.info("prepare: %s", summary)
 

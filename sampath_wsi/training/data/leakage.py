@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -36,8 +36,6 @@ _WHAT: dict[Kind, tuple[str, str]] = {
     "image": ("image under two names", "images under two names"),
 }
 _EXAMPLES = 3
-
-_Pair = tuple[Sequence[Sample], Sequence[Sample]]
 
 
 @dataclass(frozen=True)
@@ -134,67 +132,56 @@ def find_leakage(
     digests
         A digest of the decoded pixels by name of the sample; those without one are not compared.
     """
-    leaks: list[Leak | None] = []
+    leaks = []
     for splits in combinations(samples_by_split, 2):
-        pair = (samples_by_split[splits[0]], samples_by_split[splits[1]])
-        leaks += [
-            _shared("group", splits, pair, lambda s: s.group),
-            _shared("field", splits, pair, lambda s: s.field),
-            _overlapping(splits, pair, sizes_px),
-            _shared("image", splits, pair, lambda s: (digests or {}).get(s.sample)),
-        ]
+        first, second = (samples_by_split[name] for name in splits)
+        fields = _shared(first, second, lambda s: s.field)
+        images = _shared(first, second, lambda s: (digests or {}).get(s.sample))
+        found: dict[Kind, list[_Common]] = {
+            "group": _shared(first, second, lambda s: s.group),
+            "field": fields,
+            "pixels": [pair for field in fields for pair in _overlapping(field, sizes_px)],
+            "image": [_Common(f"{i.first[0].sample} = {i.second[0].sample}", i.first, i.second) for i in images],
+        }
+        for kind, common in found.items():
+            if common:
+                touched = len({s for c in common for s in c.first}), len({s for c in common for s in c.second})
+                examples = tuple(c.example for c in common[:_EXAMPLES])
+                leaks.append(Leak(kind, splits, len(common), touched, examples))
     counts = {name: len(samples) for name, samples in samples_by_split.items()}
-    return LeakageReport(counts, digests is not None, tuple(leak for leak in leaks if leak is not None))
+    return LeakageReport(counts, digests is not None, tuple(leaks))
 
 
-def _shared(kind: Kind, splits: tuple[str, str], pair: _Pair, key: Callable[[Sample], str | None]) -> Leak | None:
-    """Find what has the same key on both sides."""
-    first, second = _by_key(pair[0], key), _by_key(pair[1], key)
-    shared = sorted(first.keys() & second.keys(), key=lambda value: (len(value), value))
-    if not shared:
-        return None
-    named = shared[:_EXAMPLES]
-    if kind == "image":
-        named = [f"{first[value][0].sample} = {second[value][0].sample}" for value in named]
-    touched = sum(len(first[value]) for value in shared), sum(len(second[value]) for value in shared)
-    return Leak(kind, splits, len(shared), touched, tuple(named))
+class _Common(NamedTuple):
+    """One thing that two splits have in common, and the samples of either that show it."""
+
+    example: str
+    first: list[Sample]
+    second: list[Sample]
 
 
-def _by_key(samples: Sequence[Sample], key: Callable[[Sample], str | None]) -> dict[str, list[Sample]]:
-    found: defaultdict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        if (value := key(sample)) is not None:
-            found[value].append(sample)
-    return found
+def _shared(first: Sequence[Sample], second: Sequence[Sample], key: Callable[[Sample], str | None]) -> list[_Common]:
+    """Find the keys that occur on both sides."""
+    sides = defaultdict[str, list[Sample]](list), defaultdict[str, list[Sample]](list)
+    for side, samples in zip(sides, (first, second), strict=True):
+        for sample in samples:
+            if (value := key(sample)) is not None:
+                side[value].append(sample)
+    both = sorted(sides[0].keys() & sides[1].keys(), key=lambda value: (len(value), value))
+    return [_Common(value, sides[0][value], sides[1][value]) for value in both]
 
 
-def _overlapping(splits: tuple[str, str], pair: _Pair, sizes_px: Mapping[str, tuple[int, int]]) -> Leak | None:
-    """Find pairs of tiles of one field that have pixels in common."""
-    first, second = _by_key(pair[0], lambda s: s.field), _by_key(pair[1], lambda s: s.field)
-    count, touched, examples = 0, (set[str](), set[str]()), list[str]()
-    for field in sorted(first.keys() & second.keys()):
-        others = second[field]
-        x1, y1, x2, y2 = np.array([_box(s, sizes_px) for s in others]).T
-        for sample in first[field]:
-            left, top, right, bottom = _box(sample, sizes_px)
-            width = np.minimum(x2, right) - np.maximum(x1, left)
-            height = np.minimum(y2, bottom) - np.maximum(y1, top)
-            hits = np.flatnonzero((width > 0) & (height > 0))
-            count += len(hits)
-            if len(hits):
-                touched[0].add(sample.sample)
-                touched[1].update(others[k].sample for k in hits)
-            for k in hits[: max(0, _EXAMPLES - len(examples))]:
-                examples.append(f"{sample.sample} & {others[k].sample}: {width[k]} x {height[k]} px")
-    if not count:
-        return None
-    return Leak("pixels", splits, count, (len(touched[0]), len(touched[1])), tuple(examples))
-
-
-def _box(sample: Sample, sizes_px: Mapping[str, tuple[int, int]]) -> tuple[int, int, int, int]:
-    """Return left, top, right and bottom of a sample in its field."""
-    width, height = sizes_px[sample.sample]
-    return sample.x_px, sample.y_px, sample.x_px + width, sample.y_px + height
+def _overlapping(field: _Common, sizes_px: Mapping[str, tuple[int, int]]) -> Iterator[_Common]:
+    """Find the pairs of tiles of one field that have pixels in common."""
+    corners = np.array([(s.x_px, s.y_px) for s in field.second])
+    sizes = np.array([sizes_px[s.sample] for s in field.second])
+    for sample in field.first:
+        corner = np.array([sample.x_px, sample.y_px])
+        ends = np.minimum(corners + sizes, corner + sizes_px[sample.sample])
+        common = ends - np.maximum(corners, corner)
+        for k in np.flatnonzero((common > 0).all(axis=1)):
+            other, (width, height) = field.second[k], common[k]
+            yield _Common(f"{sample.sample} & {other.sample}: {width} x {height} px", [sample], [other])
 
 
 def _digests(data: PreparedData, samples: Sequence[Sample], progress: Progress | None) -> Iterator[tuple[str, str]]:

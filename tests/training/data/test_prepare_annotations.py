@@ -209,7 +209,7 @@ def test_qupath_frame_is_moved_to_the_slide(slide: Path, tmp_path: Path) -> None
     info = replace(inspect_slide(slide), vendor="mirax", bounds_level0_px=(100, 30, 400, 400))
     write_sheet(tmp_path, slide, [feature(shapely.box(0, 0, 10, 20), "Tumor")])
     drawing = read_drawing(tmp_path / "drawn.geojson", info)
-    assert drawing.areas_level0_px[0].bounds == (100, 30, 110, 50)
+    assert drawing.annotations[0].geometry.bounds == (100, 30, 110, 50)
 
 
 def _floats(low: float, high: float) -> st.SearchStrategy[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,10 @@ from sampath_wsi.training.data.prepare.label_map import LabelMap
 
 @dataclass(frozen=True)
 class Drawing:
-    """What was drawn on one slide and has an area."""
+    """What was drawn on one slide and has an area, with geometries in the slide's own level-0 pixels."""
 
     path: Path
     annotations: tuple[Annotation, ...]
-    areas_level0_px: tuple[BaseGeometry, ...]
     warnings: tuple[str, ...]
 
 
@@ -42,12 +41,14 @@ def read_drawing(path: Path, slide: SlideInfo) -> Drawing:
         If the file cannot be read.
     """
     found = read_annotations(path)
-    offset_x, offset_y = slide.qupath_offset_level0_px
+    offset_level0_px = np.array(slide.qupath_offset_level0_px)
     frame = shapely.box(0, 0, *slide.size_level0_px)
     left_out = {"are no annotations": 0, "are points or lines": 0, "lie outside the slide": 0}
-    kept: list[tuple[Annotation, BaseGeometry]] = []
+    kept: list[Annotation] = []
     for annotation in found:
-        area = _area(annotation.geometry, offset_x, offset_y)
+        polygons = [part for part in flat_parts(annotation.geometry) if part.area > 0]
+        area = polygons[0] if len(polygons) == 1 else shapely.union_all(polygons)
+        area = shapely.transform(area, lambda xy: xy + offset_level0_px)
         if annotation.object_type != "annotation":
             left_out["are no annotations"] += 1
         elif area.is_empty:
@@ -55,7 +56,7 @@ def read_drawing(path: Path, slide: SlideInfo) -> Drawing:
         elif not area.intersects(frame):
             left_out["lie outside the slide"] += 1
         else:
-            kept.append((annotation, area))
+            kept.append(replace(annotation, geometry=area))
     reasons = [f"{count} {reason}" for reason, count in left_out.items() if count]
     if not kept:
         because = f" ({', '.join(reasons)})" if reasons else ""
@@ -64,10 +65,9 @@ def read_drawing(path: Path, slide: SlideInfo) -> Drawing:
             "Check that it was drawn on this slide, and draw closed regions.",
         )
     warnings = [f"{path}: of {len(found)} objects {reason}: left out" for reason in reasons]
-    if repaired := sum(annotation.repaired for annotation, _ in kept):
+    if repaired := sum(annotation.repaired for annotation in kept):
         warnings.append(f"{path}: {repaired} annotations cross themselves and were mended")
-    annotations, areas = zip(*kept, strict=True)
-    return Drawing(path, annotations, areas, tuple(warnings))
+    return Drawing(path, tuple(kept), tuple(warnings))
 
 
 def label_drawing(drawing: Drawing, label_map: LabelMap) -> tuple[Painter, list[str]]:
@@ -78,11 +78,23 @@ def label_drawing(drawing: Drawing, label_map: LabelMap) -> tuple[Painter, list[
     DataError
         Naming the file and a class that the label map does not know.
     """
-    labels = [_label(annotation, label_map, drawing.path) for annotation in drawing.annotations]
-    known = [(area, label) for area, label in zip(drawing.areas_level0_px, labels, strict=True) if label is not None]
-    missing = len(labels) - len(known)
+    areas, labels = [], []
+    for annotation in drawing.annotations:
+        name = annotation.class_name or label_map.unclassified
+        if name is None:
+            continue
+        label = label_map.label_of_name.get(name, 0 if is_ignored(name) else None)
+        if label is None:
+            raise DataError(
+                f"{drawing.path}: the class {name!r} is unknown "
+                f"({label_map.name} has {', '.join(label_map.label_of_name)})",
+                "Add it to 'names' of a class, or to 'ignored_names', of the label map (--label-map).",
+            )
+        areas.append(annotation.geometry)
+        labels.append(label)
+    missing = len(drawing.annotations) - len(areas)
     warnings = [f"{drawing.path}: {missing} annotations have no class: left out"] if missing else []
-    return Painter([area for area, _ in known], [label for _, label in known]), warnings
+    return Painter(areas, labels), warnings
 
 
 def is_ignored(name: str) -> bool:
@@ -125,22 +137,3 @@ class Painter:
         pixel = Affine(box.width / size_px[0], 0, box.x, 0, box.height / size_px[1], box.y)
         shapes = [(self._areas[k], self._labels[k]) for k in hits]
         return np.asarray(features.rasterize(shapes, out_shape=size_px[::-1], transform=pixel, dtype=np.uint8))
-
-
-def _area(geometry: BaseGeometry, offset_x: int, offset_y: int) -> BaseGeometry:
-    polygons = [part for part in flat_parts(geometry) if part.area > 0]
-    area: BaseGeometry = shapely.union_all(polygons) if len(polygons) != 1 else polygons[0]
-    return shapely.transform(area, lambda xy: xy + np.array([offset_x, offset_y]))
-
-
-def _label(annotation: Annotation, label_map: LabelMap, path: Path) -> int | None:
-    name = annotation.class_name or label_map.unclassified
-    if name is None:
-        return None
-    label = label_map.label_of_name.get(name, 0 if is_ignored(name) else None)
-    if label is None:
-        raise DataError(
-            f"{path}: the class {name!r} is unknown ({label_map.name} has {', '.join(label_map.label_of_name)})",
-            "Add it to 'names' of a class, or to 'ignored_names', of the label map (--label-map).",
-        )
-    return label
