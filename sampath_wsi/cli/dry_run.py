@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sampath_wsi.stages.infer.parts import Part
     from sampath_wsi.stages.tile import TilePlan
     from sampath_wsi.stores.store import Provenance
-    from sampath_wsi.training.plan import TrainingPlan
+    from sampath_wsi.training.run import Run
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be written, and from where it goes on.")]
 
@@ -77,15 +77,15 @@ def say_pictures(files: Iterable[Path], what: str) -> None:
         print(f"{file}: {what}; {'is there and would be replaced' if file.exists() else 'begins'}")
 
 
-def say_training(out: Path, plan: TrainingPlan) -> None:
+def say_training(run: Run) -> None:
     """Of a training."""
-    recipe, classes = plan.recipe, ", ".join(plan.classes)
+    recipe, classes = run.recipe, ", ".join(run.classes)
     print(
-        f"{out}: recipe {recipe.name}, {recipe.epochs} epochs of {plan.batches} batches of {recipe.batch_size} tiles "
-        f"of {recipe.tile_px} px, {plan.val_tiles} tiles to validate on, on {plan.device}; classes {classes}"
+        f"{run.out}: recipe {recipe.name}, {recipe.epochs} epochs of {run.batches} batches of {recipe.batch_size} "
+        f"tiles of {recipe.tile_px} px, {run.val_tiles} tiles to validate on, on {run.device}; classes {classes}"
     )
-    begins = f"begins with {'; '.join(plan.weights) or 'fresh weights'}"
-    print(f"{out}: {begins if plan.checkpoint is None else f'goes on after {plan.checkpoint}'}")
+    begins = f"begins with {'; '.join(run.weights) or 'fresh weights'}"
+    print(f"{run.out}: {begins if run.checkpoint is None else f'goes on after {run.checkpoint}'}")
 
 
 def _say(out: Path, planned: Provenance, what: str, most_bytes: int, done: str | None) -> None:

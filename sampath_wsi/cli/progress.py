@@ -48,7 +48,6 @@ class Display:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stage, self._rate_from, self._every_s = stage, rate_from, every_s
-        self._speaks = not int(os.environ.get("LOCAL_RANK", "0"))
         self._watched = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
         self._clock, self._begun_s = clock, clock()
         self._bar = Progress(
@@ -61,12 +60,12 @@ class Display:
             # The rate is that of the whole pass: a step may take an hour.
             speed_estimate_period=float("inf"),
             get_time=clock,
-            disable=not (self._speaks and self._watched),
+            disable=not self._watched,
         )
         self._task = self._bar.add_task(stage, total=None)
         self._bar.start()
         self._stopped = threading.Event()
-        if self._speaks and not self._watched:
+        if not self._watched:
             threading.Thread(target=self._write_lines, name="progress", daemon=True).start()
 
     def show(self, done: int, total: int, what: str) -> None:
@@ -84,7 +83,7 @@ class Display:
             self._task, task = added, self._bar.tasks[0]
         finished = task.finished
         self._bar.update(self._task, completed=done, what=what)
-        if task.finished and not finished and self._speaks and not self._watched:
+        if task.finished and not finished and not self._watched:
             self._write_line()
 
     def describe(self) -> str:

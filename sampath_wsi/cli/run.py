@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def shown_progress(what: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def stage_run(stage: str, subject: str, record: Path | None, *, stops: bool = True) -> Iterator[StageRun]:
+def stage_run(stage: str, subject: str, record: Path | None) -> Iterator[StageRun]:
     """Log what runs on what and how long it took, and keep the stage's record.
 
     Parameters
@@ -67,8 +67,6 @@ def stage_run(stage: str, subject: str, record: Path | None, *, stops: bool = Tr
         What it works on, for the log.
     record
         Where the record goes; None keeps none.
-    stops
-        Whether SIGTERM ends the stage in order (see :mod:`sampath_wsi.machine.stopping`); False leaves it to the stage.
     """
     _configure_logging()
     _log_beginning(stage, subject)
@@ -77,7 +75,7 @@ def stage_run(stage: str, subject: str, record: Path | None, *, stops: bool = Tr
         with recorded(stage, record) as facts:
             run = StageRun(stage, facts)
             try:
-                with stoppable() if stops else nullcontext():
+                with stoppable():
                     yield run
             finally:
                 run.stop()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -63,30 +61,14 @@ def train(
 
     Example: sampath-wsi train config/experiments/demo.yaml --data data/synthetic --out runs/demo
     """
-    if int(os.environ.get("LOCAL_RANK", "0")):  # one of several processes: the first one speaks
-        logging.disable(logging.WARNING)
-    # Lightning minds SIGTERM itself.
-    with stage_run("train", str(recipe), None, stops=False) as run:
-        from sampath_wsi.training.loop import train as train_model
-        from sampath_wsi.training.plan import plan_training
-        from sampath_wsi.training.trainer import RunOptions
+    with stage_run("train", str(recipe), None) as shown:
+        from sampath_wsi.training.run import Run, RunOptions
 
         options = RunOptions(device, devices, threads, workers, checkpoint_minutes)
-        overrides = set_ or ()
+        run = Run(recipe, data, out, splits=splits, overrides=set_ or (), resume=resume, options=options)
         if dry_run:
-            say_training(
-                out,
-                plan_training(recipe, data, out, splits=splits, overrides=overrides, resume=resume, options=options),
-            )
+            say_training(run)
             return
-        bundle = train_model(
-            recipe,
-            data,
-            out,
-            splits=splits,
-            overrides=overrides,
-            resume=resume,
-            options=options,
-            progress=run.progress,
-        )
-        log.info("train: the model is in %s", bundle)
+        from sampath_wsi.training.train import train as train_model
+
+        log.info("train: the model is in %s", train_model(run, shown.progress))

@@ -1,127 +1,350 @@
-"""Training: from a recipe and prepared data to a model bundle."""
+"""The loop of a training run: steps, validation, checkpoints, and what it writes of them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import sampath_wsi.model.torchvision_compat  # noqa: F401
-
-# isort: split
-import lightning.pytorch as lightning
+import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from sampath_wsi.machine.device import describe_machine, settle_arithmetic
-from sampath_wsi.model.bundle import save_bundle
-from sampath_wsi.model.checkpoints import read_checkpoint
+from sampath_wsi.errors import ModelError, SampathError
+from sampath_wsi.files import write_table
+from sampath_wsi.metrics import ConfusionMatrix
+from sampath_wsi.model.bundle import check_state
+from sampath_wsi.model.sampath import SamPath, predict_labels, trainable_parameters, upsample_logits
 from sampath_wsi.progress import Progress
-from sampath_wsi.training.begin import begin_model
-from sampath_wsi.training.callbacks import ProgressReport, ScoreTable, TensorBoardLog
-from sampath_wsi.training.checkpoints import RunCheckpoints
-from sampath_wsi.training.data.prepared import PreparedData
-from sampath_wsi.training.loaders import default_workers, make_loaders
-from sampath_wsi.training.plan import read_training
-from sampath_wsi.training.quiet import quiet_lightning
-from sampath_wsi.training.recipe import Recipe
-from sampath_wsi.training.result import make_card
-from sampath_wsi.training.run_folder import LAST_CHECKPOINT, claim_folder
-from sampath_wsi.training.task import SegmentationTask
-from sampath_wsi.training.trainer import RunOptions, held_devices, make_trainer, one_voice, this_rank
+from sampath_wsi.training.loss import LossTerms, sam_path_loss
+from sampath_wsi.training.processes import from_every_process, mean_of_processes, raise_everywhere
+from sampath_wsi.training.run import Run, read_last, write_checkpoint
+from sampath_wsi.training.tiles import Batch
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 log = logging.getLogger(__name__)
 
 
-def train(
-    recipe_path: str | Path,
-    data_dir: str | Path,
-    out_dir: str | Path,
-    *,
-    splits: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    resume: bool = False,
-    options: RunOptions | None = None,
-    progress: Progress | None = None,
-) -> Path:
-    """Train a model.
+@dataclass
+class RunState:
+    """How far a run is; all of it is in every checkpoint.
+
+    Attributes
+    ----------
+    epoch, batch
+        What comes next: epochs, and batches of this epoch, that are done.
+    step
+        Optimiser steps that are done.
+    losses
+        Of the batches of this epoch.
+    scores
+        Of the last validation: see :meth:`ConfusionMatrix.scores`, and ``loss``.
+    best
+        The best macro Dice of the validation so far.
+    rows
+        The table, a row an epoch.
+    seconds
+        Of training.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
+    rows: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class TrainingLoop:
+    """A model in training, in one process or one of several.
 
     Parameters
     ----------
-    recipe_path
-        YAML of a :class:`sampath_wsi.training.recipe.Recipe`.
-    data_dir
-        Prepared data (:mod:`sampath_wsi.training.data.prepared`).
-    out_dir
-        Folder of the run: ``metrics.csv``, ``tensorboard/``, ``checkpoints/best.ckpt`` and ``last.ckpt``, ``run.json``
-        (the recipe as it was run) and ``model/``, the bundle.
-    splits
-        CSV with the columns sample and split, instead of the data's own split.
-    overrides
-        Keys of the recipe to set otherwise, such as ``loss.focal=0.5``.
-    resume
-        Go on after ``checkpoints/last.ckpt`` if there is one. On a CPU in fp32 the result is that of a run that was
-        never interrupted, bit by bit.
-    options
-        How it is computed.
+    model
+        What is trained, on its device; encoders that the recipe freezes must have been frozen.
+    run
+        How it is trained, and where the first process writes.
+    rank
+        The number of this process.
     progress
         Told after every batch how many of those that were left at the beginning are done.
-
-    Returns
-    -------
-    The folder of the model bundle.
-
-    Raises
-    ------
-    ConfigError
-        If the recipe is wrong, or ``out_dir`` holds a run of another recipe or other data, or one and ``resume`` is
-        not set.
-    DataError
-        If the data are not as they should be.
-    ModelError
-        If the loss is not finite, or a model or checkpoint to start from cannot be used.
     """
-    options, out = options or RunOptions(), Path(out_dir)
-    recipe, data = read_training(recipe_path, data_dir, splits, overrides)
-    return _run(recipe, data, out, options, resume, progress)
 
+    def __init__(self, model: SamPath, run: Run, rank: int = 0, progress: Progress | None = None) -> None:
+        self.model, self.state = model, RunState()
+        self._run, self._recipe, self._rank, self._progress = run, run.recipe, rank, progress
+        self._device = model.mean.device
+        self._tiles = run.tiles(rank, self._device.type)
+        parameters, weight_decay = trainable_parameters(model), run.recipe.optimiser.weight_decay
+        self._optimiser = torch.optim.AdamW(parameters, weight_decay=weight_decay)
+        # Where the precision is not fp16 it does nothing.
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=run.recipe.precision == "fp16")
+        self._parallel: DistributedDataParallel | None = None
+        self._writer: SummaryWriter | None = None
+        self._began = self._saved = time.monotonic()
+        self._done = 0
 
-def _run(
-    recipe: Recipe, data: PreparedData, out: Path, options: RunOptions, resume: bool, progress: Progress | None
-) -> Path:
-    """Train on data that fit the recipe; see :func:`train`."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    settle_arithmetic()
-    rank, world = this_rank(), options.devices
-    with held_devices(options) as (kind, devices), quiet_lightning():
-        workers = default_workers(kind, world) if options.workers is None else options.workers
-        loaders = make_loaders(recipe, data, rank, world, workers)
-        table = ScoreTable(out / "metrics.csv")
-        checkpoints = RunCheckpoints((out / LAST_CHECKPOINT).parent, loaders.sampler, options.checkpoint_minutes)
-        reports = [] if progress is None else [ProgressReport(progress)]
-        callbacks = [TensorBoardLog(out / "tensorboard"), table, *reports, checkpoints]
-        trainer = make_trainer(recipe, out, callbacks, kind, devices)
-        found = claim_folder(out, recipe, data, checkpoints.last_path, resume=resume, write=rank == 0)
-        names = tuple(c.name for c in data.info.classes)
-        model, encoders = begin_model(recipe, names)
-        task = SegmentationTask(model, recipe, names, -(-len(loaders.train) // recipe.accumulate))
-        machine = options.machine or describe_machine(trainer.strategy.root_device, world, options.threads)
-        log.info("train: recipe %s, %s, on %s", recipe.name, recipe.precision, machine)
-        with one_voice(trainer):
-            trainer.fit(task, loaders.train, loaders.val, ckpt_path=found, weights_only=True)
-            kept = checkpoints.best_path if recipe.keep == "best" else checkpoints.last_path
-            scores = _restore(task, trainer, kept, loaders.val)
-    if rank == 0:
-        save_bundle(out / "model", task.model, make_card(recipe, data, encoders, scores, table.seconds, machine))
-    return out / "model"
+    def resume(self, checkpoint: Path) -> None:
+        """Go on after a checkpoint as if nothing had happened.
 
+        Raises
+        ------
+        ModelError
+            If it cannot be read, or is of another architecture.
+        """
+        record, name = read_last(checkpoint), self._recipe.name
+        check_state(record["weights"], self.model.state_dict(), f"{name}: the checkpoint is of another architecture")
+        self.model.load_state_dict(record["weights"])
+        self._optimiser.load_state_dict(record["optimiser"])
+        self._scaler.load_state_dict(record["scaler"])
+        self.state = RunState(**record["state"])
 
-def _restore(
-    task: SegmentationTask, trainer: lightning.Trainer, checkpoint: Path, val_loader: DataLoader[Any]
-) -> dict[str, float]:
-    """Load a checkpoint into the task and return the scores of its validation."""
-    task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
-    trainer.validate(task, val_loader, verbose=False)
-    return {name: round(value, 4) for name, value in task.scores.items()}
+    def run(self) -> None:
+        """Train until all epochs are done.
+
+        Raises
+        ------
+        SampathError
+            If a tile cannot be read.
+        ModelError
+            If the loss is not finite.
+        """
+        now = time.monotonic()
+        self._began, self._saved = now - self.state.seconds, now
+        self._set_learning_rate()
+        if torch.distributed.is_initialized():
+            # No buffer changes in training.
+            self._parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
+        with self._tensorboard():
+            while self.state.epoch < self._recipe.epochs:
+                self._train_epoch()
+                if (self.state.epoch + 1) % self._recipe.validate_every == 0:
+                    self._validate()
+                self._end_epoch()
+
+    # -- training ---------------------------------------------------------------------------------------------
+
+    def _train_epoch(self) -> None:
+        state, batches = self.state, self._tiles.batches
+        self.model.train()
+        for batch in self._tiles.training(state.epoch, state.batch):
+            ends_step = (state.batch + 1) % self._recipe.accumulate == 0 or state.batch + 1 == batches
+            self.train_batch(batch, ends_step)
+            state.batch += 1
+            if ends_step:
+                self._step()
+            self._tell_progress()
+            # Between the batches of one step there are gradients, which a checkpoint does not hold; after the last
+            # batch of an epoch come its validation and its own checkpoint.
+            if (
+                ends_step
+                and state.batch < batches
+                and time.monotonic() - self._saved >= 60 * self._run.options.checkpoint_minutes
+            ):
+                self._save()
+
+    def train_batch(self, batch: Batch | SampathError, ends_step: bool) -> None:
+        """Add the gradients of a batch.
+
+        Parameters
+        ----------
+        batch
+            Or the error of a tile in it, which is raised.
+        ends_step
+            Whether an optimiser step follows.
+
+        Raises
+        ------
+        SampathError
+            If a tile cannot be read.
+        ModelError
+            If the loss is not finite.
+        """
+        raise_everywhere(batch if isinstance(batch, SampathError) else None)
+        assert not isinstance(batch, SampathError)
+        images, labels = self._here(batch)
+        self._seed_batch()
+        part = self._thinned(labels)
+        # With the mean over the processes the gradient is that of one process with the whole batch.
+        labelled = mean_of_processes(float((part > 0).sum())) if self._recipe.loss.cross_entropy else None
+        with self._parallel.no_sync() if self._parallel and not ends_step else nullcontext():
+            _, terms = self.batch_loss(images, part, labelled)
+            value = mean_of_processes(float(terms.total.detach()))
+            if not math.isfinite(value):
+                raise ModelError(
+                    f"the loss is {value} in epoch {self.state.epoch + 1}, batch {self.state.batch + 1}",
+                    "Lower learning_rate or set clip_norm in the recipe; the checkpoints so far are kept.",
+                )
+            self._scaler.scale(terms.total / self._recipe.accumulate).backward()
+        self.state.losses.append(value)
+
+    def batch_loss(self, images: Tensor, part: Tensor, labelled: float | None = None) -> tuple[Tensor, LossTerms]:
+        """Compute logits and loss of images ``(B, 3, S, S)`` with labels ``(B, h, w)``, thinned out or not."""
+        spec, dtype = self._recipe.loss, _DTYPES[self._recipe.precision]
+        with torch.autocast(self._device.type, dtype) if dtype != torch.float32 else nullcontext():
+            logits, iou = (self._parallel or self.model)(images)
+            terms = sam_path_loss(
+                upsample_logits(logits, (part.shape[1], part.shape[2])),
+                iou,
+                part,
+                focal_weight=spec.focal,
+                dice_weight=spec.dice,
+                iou_weight=spec.iou,
+                cross_entropy_weight=spec.cross_entropy,
+                reduction=spec.reduction,
+                labelled_px=labelled,
+            )
+        return logits, terms
+
+    def _step(self) -> None:
+        self._scaler.unscale_(self._optimiser)
+        if (largest := self._recipe.optimiser.clip_norm) is not None:
+            nn.utils.clip_grad_norm_(trainable_parameters(self.model), largest)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self._optimiser.zero_grad()
+        self.state.step += 1
+        self._set_learning_rate()
+        self._note({"train/loss": self.state.losses[-1], "learning_rate": self._learning_rate})
+
+    @property
+    def _learning_rate(self) -> float:
+        """Of the next optimiser step."""
+        steps = -(-self._tiles.batches // self._recipe.accumulate)
+        return self._recipe.optimiser.rate(self.state.step, steps, self._recipe.epochs)
+
+    def _set_learning_rate(self) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._learning_rate
+
+    def _seed_batch(self) -> None:
+        """What is random in a model (dropout, say) depends on seed and batch alone, so that a run can be resumed."""
+        entropy = (self._recipe.seed, self.state.epoch, self.state.batch, self._rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+
+    def _thinned(self, labels: Tensor) -> Tensor:
+        """Take the pixels of label maps ``(B, H, W)`` that count in the loss."""
+        stride = self._recipe.loss.stride
+        return labels[:, stride // 2 :: stride, stride // 2 :: stride]
+
+    def _here(self, batch: Batch) -> Batch:
+        images, labels = (tensor.to(self._device, non_blocking=True) for tensor in batch)
+        return images, labels
+
+    # -- validation -------------------------------------------------------------------------------------------
+
+    def _validate(self) -> None:
+        """Count pixels at the labels' resolution, in all processes, and keep the weights if they are the best.
+
+        Raises
+        ------
+        SampathError
+            If a tile cannot be read.
+        """
+        classes = len(self._run.classes)
+        matrix, loss, tiles = ConfusionMatrix.empty(classes), 0.0, 0
+        problem: SampathError | None = None
+        self.model.eval()
+        with torch.inference_mode():
+            for batch in self._tiles.validation():
+                if isinstance(batch, SampathError):
+                    # Processes do not validate in step: the others hear of it at the end.
+                    problem = batch
+                    break
+                images, labels = self._here(batch)
+                logits, terms = self.batch_loss(images, self._thinned(labels))
+                predicted = predict_labels(upsample_logits(logits, (labels.shape[1], labels.shape[2])))
+                matrix += ConfusionMatrix.of(labels.cpu().numpy(), predicted.cpu().numpy(), classes)
+                loss, tiles = loss + float(terms.total) * len(labels), tiles + len(labels)
+        raise_everywhere(problem)
+        counted = from_every_process((matrix, loss, tiles))
+        matrix = sum((each[0] for each in counted), ConfusionMatrix.empty(classes))
+        loss, tiles = sum(each[1] for each in counted), sum(each[2] for each in counted)
+        state = self.state
+        state.scores = {"loss": loss / tiles} | matrix.scores(self._run.classes)
+        # Without any labelled pixel there is no Dice; some checkpoint must be the best.
+        dice = state.scores.get("macro/dice", 0.0)
+        if state.best is None or dice > state.best:
+            state.best = dice
+            if self._rank == 0:
+                write_checkpoint(self._run.best, {"weights": self.model.state_dict(), "scores": state.scores})
+        self._note({f"val/{name}": value for name, value in state.scores.items()})
+
+    # -- what is written --------------------------------------------------------------------------------------
+
+    def _end_epoch(self) -> None:
+        """Write the row of the epoch and its checkpoint; a resumed run goes on in the same table."""
+        state = self.state
+        self._take_time()
+        row: dict[str, float] = {
+            "epoch": state.epoch + 1,
+            "step": state.step,
+            "learning_rate": self._learning_rate,
+            "seconds": round(state.seconds, 1),
+            "train/loss": round(sum(state.losses) / len(state.losses), 6),
+        }
+        if (state.epoch + 1) % self._recipe.validate_every == 0:
+            row |= {f"val/{name}": round(value, 6) for name, value in state.scores.items()}
+        state.rows.append(row)
+        state.epoch, state.batch, state.losses = state.epoch + 1, 0, []
+        if self._rank == 0:
+            write_table(self._run.table, state.rows)
+            dice = f", macro Dice of the validation {row['val/macro/dice']:.4f}" if "val/macro/dice" in row else ""
+            log.info("epoch %d of %d: loss %.4f%s", state.epoch, self._recipe.epochs, row["train/loss"], dice)
+        self._save()
+
+    def _save(self) -> None:
+        self._take_time()
+        if self._rank == 0:
+            record = {
+                "weights": self.model.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "scaler": self._scaler.state_dict(),
+                "state": asdict(self.state),
+            }
+            write_checkpoint(self._run.last, record)
+        self._saved = time.monotonic()
+
+    def _take_time(self) -> None:
+        self.state.seconds = time.monotonic() - self._began
+
+    def _tell_progress(self) -> None:
+        if self._progress is not None:
+            state, batches = self.state, self._tiles.batches
+            self._done += 1
+            left = (self._recipe.epochs - state.epoch) * batches - state.batch
+            self._progress(self._done, self._done + left, f"batches (epoch {state.epoch + 1})")
+
+    @contextmanager
+    def _tensorboard(self) -> Iterator[None]:
+        """Write TensorBoard's log within the block; what was written after the checkpoint to resume from is hidden."""
+        if self._rank:
+            yield
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=self.state.step + 1)
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to report
+                self._writer.close()
+            raise
+        self._writer.close()
+
+    def _note(self, values: dict[str, float]) -> None:
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, self.state.step)

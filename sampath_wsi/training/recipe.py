@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -23,8 +24,9 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.machine.device import Precision
 from sampath_wsi.model.card import IMAGENET_MEAN, IMAGENET_STD, Architecture, ModelCard, Triple
+from sampath_wsi.model.templates import template_card
+from sampath_wsi.runs.config import parse_setting
 from sampath_wsi.training.augment import AugmentSpec
-from sampath_wsi.training.overrides import with_overrides
 
 _ANY_CLASSES = (TissueClass(name="any", color=(0, 0, 0)),)
 
@@ -62,6 +64,18 @@ class OptimiserSpec(_Part):
     gamma: PositiveFloat = 0.1
     clip_norm: PositiveFloat | None = None
     """Largest norm of the gradient."""
+
+    def rate(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """Return the learning rate at an optimiser step, counted from 0."""
+        warmup, factor = self.warmup_epochs * steps_per_epoch, 1.0
+        if step < warmup:
+            factor = (step + 1) / (warmup + 1)
+        elif self.schedule == "milestones":
+            factor = self.gamma ** sum(step >= epoch * steps_per_epoch for epoch in self.milestones)
+        elif self.schedule == "cosine":
+            done = (step - warmup) / max(1.0, epochs * steps_per_epoch - warmup)
+            factor = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return self.learning_rate * factor
 
 
 class PretrainedSpec(_Part):
@@ -149,7 +163,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path
         A YAML file.
     overrides
-        Keys to set otherwise than the file: see :func:`sampath_wsi.training.overrides.with_overrides`.
+        Keys to set otherwise than the file: see :func:`with_overrides`.
 
     Raises
     ------
@@ -176,3 +190,46 @@ def _reason(error: ValidationError) -> str:
     """The first key that is wrong, if it is one alone, and why."""
     first = error.errors()[0]
     return ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"].removeprefix("Value error, ")])
+
+
+def with_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The content of a recipe with some keys set, and its architecture spelled out if it is a template's name.
+
+    Parameters
+    ----------
+    content
+        Of the YAML file; it is not changed.
+    overrides
+        ``key=value`` in the order in which they take effect; parts of a key are joined with dots, and the value is YAML
+        (``null`` takes a part away). Whether a key exists is for the recipe to say.
+
+    Raises
+    ------
+    ConfigError
+        If an override is not of this form, or a part of its key is no mapping.
+    ModelError
+        If there is no template of the architecture's name.
+    """
+    content = _spelled_out(content)
+    for override in overrides:
+        parts, value = parse_setting(override, example="loss.focal=0.5")
+        content = _spelled_out(_set(content, parts, value, override))
+    return content
+
+
+def _set(content: dict[str, Any], parts: list[str], value: Any, override: str) -> dict[str, Any]:
+    if len(parts) == 1:
+        return {**content, parts[0]: value}
+    below = content.get(parts[0])
+    if below is None:
+        below = {}
+    if not isinstance(below, dict):
+        raise ConfigError(f"the override '{override}': {parts[0]} is no mapping", "Correct the key.")
+    return {**content, parts[0]: _set(below, parts[1:], value, override)}
+
+
+def _spelled_out(content: dict[str, Any]) -> dict[str, Any]:
+    architecture = content.get("architecture")
+    if not isinstance(architecture, str):
+        return content
+    return {**content, "architecture": template_card(architecture).architecture.model_dump(mode="json")}

@@ -20,7 +20,7 @@ from sampath_wsi.machine import device as devices
 from sampath_wsi.machine.device import choose_precision, lease, leased_device, leased_gpus
 from sampath_wsi.model import load_bundle
 from sampath_wsi.stages.infer.predictor import Predictor
-from sampath_wsi.training.trainer import RunOptions, held_devices
+from sampath_wsi.training.processes import held_devices
 
 HOLD = """
 import sys, time
@@ -157,8 +157,8 @@ def test_processes_of_one_job_share_its_gpus(jobs: Jobs, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=f"{uuid}{i}"))
     for name in ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
         monkeypatch.delenv(name, raising=False)
-    with held_devices(RunOptions(devices=2)) as (kind, held):
-        assert (kind, held) == ("cuda", [0, 1])
+    with held_devices("auto", 2) as held:
+        assert [str(device) for device in held] == ["cuda:0", "cuda:1"]
         assert jobs.held(2) == "0 1"
     with pytest.raises(ConfigError, match="3 devices were asked for"), leased_gpus(3):
         pass

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sampath_wsi.training.loop import train
-from sampath_wsi.training.task import SegmentationTask
-from sampath_wsi.training.trainer import RunOptions
+from sampath_wsi.training.loop import TrainingLoop
+from sampath_wsi.training.run import Run, RunOptions
+from sampath_wsi.training.train import train
 
 
 def _die() -> None:
@@ -27,17 +27,16 @@ def _die() -> None:
 
 def _die_in_step(number: int) -> None:
     """Be killed when a batch has been computed, before the optimiser's step or after."""
-    left, step = number, SegmentationTask.training_step
+    left, train_batch = number, TrainingLoop.train_batch
 
-    def dying(self: SegmentationTask, *arguments: Any) -> torch.Tensor:
+    def dying(self: TrainingLoop, *arguments: Any) -> None:
         nonlocal left
         left -= 1
-        loss = step(self, *arguments)
+        train_batch(self, *arguments)
         if left == 0:
             _die()
-        return loss
 
-    SegmentationTask.training_step = dying  # type: ignore[method-assign]
+    TrainingLoop.train_batch = dying  # type: ignore[method-assign]
 
 
 def _die_in_checkpoint(number: int) -> None:
@@ -65,7 +64,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             where(number)
-            train(recipe, data, out, resume=True, options=RunOptions("cpu", threads=1, checkpoint_minutes=0))
+            train(Run(recipe, data, out, resume=True, options=RunOptions("cpu", threads=1, checkpoint_minutes=0)))
             os._exit(0)
         status = os.waitpid(child, 0)[1]
         if not os.WIFSIGNALED(status):

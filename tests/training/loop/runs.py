@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import yaml
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.training.data.prepared import DatasetInfo
 from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
-from sampath_wsi.training.trainer import RunOptions
+from sampath_wsi.training.run import Run, RunOptions
+from sampath_wsi.training.train import train
 
 CPU = RunOptions(device="cpu", threads=1)
 EVERY_STEP = RunOptions(device="cpu", threads=1, checkpoint_minutes=0)
@@ -62,6 +64,13 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     return path
 
 
+def run_training(
+    recipe: Path, data: Path, out: Path, *, progress: Callable[[int, int, str], None] | None = None, **options: Any
+) -> Path:
+    """Train on one thread, unless the options say otherwise; see :class:`Run`."""
+    return train(Run(recipe, data, out, **{"options": CPU} | options), progress)
+
+
 def rows(run: Path, *without: str) -> list[dict[str, str]]:
     """The table of a run."""
     with (run / "metrics.csv").open() as file:
@@ -69,7 +78,7 @@ def rows(run: Path, *without: str) -> list[dict[str, str]]:
 
 
 def last_weights(run: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    state: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["weights"]
     return state
 
 

@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from sampath_wsi.model.bundle import load_bundle
-from sampath_wsi.training.loop import train
+from sampath_wsi.training.loop import TrainingLoop
 from sampath_wsi.training.recipe import OptimiserSpec
-from sampath_wsi.training.schedule import learning_rate_factor
-from sampath_wsi.training.task import SegmentationTask
-from tests.training.loop.runs import CPU, assert_same_run, last_weights, rows, write_halves, write_recipe
+from tests.training.loop.runs import assert_same_run, last_weights, rows, run_training, write_halves, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +20,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_gives_a_bundle_that_loads(data: Path, tmp_path: Path) -> None:
-    model = train(write_recipe(tmp_path), data, tmp_path / "run", options=CPU)
+    model = run_training(write_recipe(tmp_path), data, tmp_path / "run")
     bundle = load_bundle(model)
     assert bundle.card.name == "tiny"
     assert [c.name for c in bundle.card.classes] == ["Bright", "Dark"]
@@ -49,13 +47,13 @@ def test_a_run_gives_a_bundle_that_loads(data: Path, tmp_path: Path) -> None:
 def test_the_epoch_that_is_wanted_becomes_the_model(data: Path, tmp_path: Path, keep: str) -> None:
     # Two epochs of these few steps leave the Dice as it is: the first of equals is the best.
     recipe = write_recipe(tmp_path, keep=keep, epochs=2)
-    model = load_bundle(train(recipe, data, tmp_path / "run", options=CPU)).model.state_dict()
+    model = load_bundle(run_training(recipe, data, tmp_path / "run")).model.state_dict()
     same = {}
     for name in ("best", "last"):
         path = tmp_path / "run" / "checkpoints" / f"{name}.ckpt"
-        state = torch.load(path, weights_only=True)["state_dict"]
+        state = torch.load(path, weights_only=True)["weights"]
         # Bundles hold half precision.
-        same[name] = all(torch.allclose(model[k], state[f"model.{k}"], rtol=1e-3, atol=1e-7) for k in model)
+        same[name] = all(torch.allclose(model[k], state[k], rtol=1e-3, atol=1e-7) for k in model)
     assert same == {"best": keep == "best", "last": keep == "last"}
 
 
@@ -63,7 +61,7 @@ def test_two_runs_of_one_seed_are_the_same_and_one_of_another_is_not(data: Path,
     # The encoders' dropout makes the steps themselves random, not only data and first weights.
     dropout = ("architecture.pathology.kwargs.proj_drop_rate=0.2",)
     for name, overrides in (("a", dropout), ("b", dropout), ("c", (*dropout, "seed=1"))):
-        train(write_recipe(tmp_path), data, tmp_path / name, overrides=overrides, options=CPU)
+        run_training(write_recipe(tmp_path), data, tmp_path / name, overrides=overrides)
     assert_same_run(tmp_path / "a", tmp_path / "b")
     assert rows(tmp_path / "a", "seconds") != rows(tmp_path / "c", "seconds")
 
@@ -72,11 +70,10 @@ def test_progress_and_tensorboard_follow_a_run(data: Path, tmp_path: Path) -> No
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     seen: list[tuple[int, int]] = []
-    train(
+    run_training(
         write_recipe(tmp_path, epochs=2),
         data,
         tmp_path / "run",
-        options=CPU,
         progress=lambda done, total, _: seen.append((done, total)),
     )
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -90,7 +87,7 @@ def test_progress_and_tensorboard_follow_a_run(data: Path, tmp_path: Path) -> No
 def test_bf16_leaves_neck_and_decoder_in_fp32(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, set[torch.dtype]] = {"mlp": set(), "neck": set(), "logits": set()}
 
-    def noted(self: SegmentationTask, *arguments: Any) -> Any:
+    def noted(self: TrainingLoop, *arguments: Any) -> Any:
         parts = {"mlp": self.model.sam_encoder.blocks[0].mlp.lin1, "neck": self.model.neck}
         hooks = [
             part.register_forward_hook(lambda _, __, result, name=name: seen[name].add(result.dtype))
@@ -102,29 +99,29 @@ def test_bf16_leaves_neck_and_decoder_in_fp32(data: Path, tmp_path: Path, monkey
             hook.remove()
         return logits, terms
 
-    loss = SegmentationTask._loss
-    monkeypatch.setattr(SegmentationTask, "_loss", noted)
-    train(write_recipe(tmp_path, epochs=1, precision="bf16"), data, tmp_path / "run", options=CPU)
+    loss = TrainingLoop.batch_loss
+    monkeypatch.setattr(TrainingLoop, "batch_loss", noted)
+    run_training(write_recipe(tmp_path, epochs=1, precision="bf16"), data, tmp_path / "run")
     assert seen == {"mlp": {torch.bfloat16}, "neck": {torch.float32}, "logits": {torch.float32}}
     assert all(tensor.dtype == torch.float32 for tensor in last_weights(tmp_path / "run").values())
 
 
 def test_frozen_encoders_do_not_change_and_start_from_begins_there(data: Path, tmp_path: Path) -> None:
-    first = train(write_recipe(tmp_path, epochs=1), data, tmp_path / "first", options=CPU)
+    first = run_training(write_recipe(tmp_path, epochs=1), data, tmp_path / "first")
     recipe = write_recipe(tmp_path, epochs=1, start_from=str(first), freeze_encoders=True, accumulate=2)
-    second = train(recipe, data, tmp_path / "second", options=CPU)
+    second = run_training(recipe, data, tmp_path / "second")
     before, after = (load_bundle(path).model.state_dict() for path in (first, second))
     changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
     assert changed == {"neck", "mask_decoder"}
 
 
 def test_learning_rate_over_time() -> None:
-    paper = OptimiserSpec(warmup_epochs=1, milestones=(25, 29))
-    factors = [learning_rate_factor(paper, step, 72, 32) for step in range(32 * 72)]
+    paper = OptimiserSpec(learning_rate=1, warmup_epochs=1, milestones=(25, 29))
+    factors = [paper.rate(step, 72, 32) for step in range(32 * 72)]
     assert factors[0] == pytest.approx(1 / 73)
     assert factors[72] == factors[25 * 72 - 1] == 1
     assert factors[25 * 72] == pytest.approx(0.1)
     assert factors[29 * 72] == pytest.approx(0.01)
-    cosine = OptimiserSpec(warmup_epochs=0, schedule="cosine")
-    assert learning_rate_factor(cosine, 50, 10, 10) == pytest.approx(0.5)
-    assert learning_rate_factor(cosine, 100, 10, 10) == pytest.approx(0)
+    cosine = OptimiserSpec(learning_rate=1, warmup_epochs=0, schedule="cosine")
+    assert cosine.rate(50, 10, 10) == pytest.approx(0.5)
+    assert cosine.rate(100, 10, 10) == pytest.approx(0)

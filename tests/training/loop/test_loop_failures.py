@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 
 from sampath_wsi.errors import DataError, ModelError
-from sampath_wsi.training import task as task_module
-from sampath_wsi.training.loop import train
+from sampath_wsi.training import loop
 from sampath_wsi.training.loss import LossTerms, sam_path_loss
-from sampath_wsi.training.trainer import RunOptions
-from tests.training.loop.runs import CPU, last_weights, write_halves, write_recipe
+from sampath_wsi.training.run import RunOptions
+from tests.training.loop.runs import last_weights, run_training, write_halves, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def test_runs_that_cannot_begin_leave_nothing(data: Path, tmp_path: Path) -> Non
         (["val_split=test"], r"no sample of the split 'test'"),
     ):
         with pytest.raises(DataError, match=reason):
-            train(recipe, data, run, overrides=overrides, options=CPU)
+            run_training(recipe, data, run, overrides=overrides)
     assert not run.exists()
 
 
@@ -40,26 +39,26 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
 ) -> None:
     left = 4  # the training and validation batches of the first epoch: 2 and 1, and one more
 
-    def loss(logits: torch.Tensor, *arguments: Any, **options: Any) -> LossTerms:
+    def spoilt(logits: torch.Tensor, *arguments: Any, **options: Any) -> LossTerms:
         nonlocal left
         left -= 1
         terms = sam_path_loss(logits, *arguments, **options)
         return terms if left >= 0 else terms._replace(total=logits.sum() * torch.nan)
 
-    monkeypatch.setattr(task_module, "sam_path_loss", loss)
+    monkeypatch.setattr(loop, "sam_path_loss", spoilt)
     run = tmp_path / "run"
     with pytest.raises(ModelError, match="the loss is nan in epoch 2, batch 2") as raised:
-        train(write_recipe(tmp_path), data, run, options=CPU)
+        run_training(write_recipe(tmp_path), data, run)
     assert "\n" not in str(raised.value)
     assert all(torch.isfinite(tensor).all() for tensor in last_weights(run).values())
     monkeypatch.undo()
-    train(write_recipe(tmp_path), data, run, options=CPU, resume=True)
+    run_training(write_recipe(tmp_path), data, run, resume=True)
 
 
 def test_an_image_without_any_label_is_no_trouble(tmp_path: Path) -> None:
     data = write_halves(tmp_path / "data", unlabelled=1)
     recipe = write_recipe(tmp_path, epochs=1, batch_size=1, loss={"cross_entropy": 1.0})
-    train(recipe, data, tmp_path / "run", options=CPU)
+    run_training(recipe, data, tmp_path / "run")
     assert all(torch.isfinite(tensor).all() for tensor in last_weights(tmp_path / "run").values())
 
 
@@ -69,6 +68,8 @@ def test_a_tile_that_cannot_be_read_is_named_in_one_line(workers: int, sample: s
     data = write_halves(tmp_path / "data")
     Image.fromarray(np.full((64, 64), 9, np.uint8)).save(data / "labels" / f"{sample}.png")
     with pytest.raises(DataError, match=rf"labels/{sample}\.png: label 9 is unknown") as raised:
-        train(write_recipe(tmp_path), data, tmp_path / "run", options=RunOptions("cpu", threads=1, workers=workers))
+        run_training(
+            write_recipe(tmp_path), data, tmp_path / "run", options=RunOptions("cpu", threads=1, workers=workers)
+        )
     assert "Traceback" not in str(raised.value)
     assert len(str(raised.value)) < 250

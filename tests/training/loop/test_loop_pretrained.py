@@ -12,12 +12,11 @@ from sampath_wsi.errors import ConfigError, ModelError
 from sampath_wsi.files import sha256
 from sampath_wsi.model.bundle import load_bundle, save_bundle
 from sampath_wsi.model.sampath import build_model
-from sampath_wsi.training.begin import begin_model
-from sampath_wsi.training.loop import train
 from sampath_wsi.training.recipe import read_recipe
+from sampath_wsi.training.weights import begin_model
 from tests.model.helpers import architecture, card, small_sam
 from tests.model.helpers import model as small_model
-from tests.training.loop.runs import CPU, write_halves, write_recipe
+from tests.training.loop.runs import run_training, write_halves, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_encoders_come_from_the_files_and_stay_and_the_card_says_so(weights: dict[str, Any], tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, **weights, epochs=1)
-    bundle = load_bundle(train(recipe, write_halves(tmp_path / "data"), tmp_path / "run", options=CPU))
+    bundle = load_bundle(run_training(recipe, write_halves(tmp_path / "data"), tmp_path / "run"))
     sam = torch.load(weights["pretrained"]["sam"], weights_only=True)
     for key, tensor in bundle.model.sam_encoder.state_dict().items():
         torch.testing.assert_close(tensor, sam[f"image_encoder.{key}"].half().float(), rtol=0, atol=0)
@@ -68,8 +67,10 @@ def test_weights_that_cannot_be_had_are_named(
     with pytest.raises(ConfigError, match=r"pretrained\.sam: no public weights fit this architecture"):
         begin_model(read_recipe(recipe, ["pretrained.sam=auto"]), ("Bright", "Dark"))
     wanted: list[Any] = []
-    monkeypatch.setattr("sampath_wsi.training.begin.load_pretrained", lambda model, **which: wanted.append(which) or ())
-    monkeypatch.setattr("sampath_wsi.training.begin.build_model", lambda *_, **__: build_model(architecture(), 5))
+    monkeypatch.setattr(
+        "sampath_wsi.training.weights.load_pretrained", lambda model, **which: wanted.append(which) or ()
+    )
+    monkeypatch.setattr("sampath_wsi.training.weights.build_model", lambda *_, **__: build_model(architecture(), 5))
     path = Path(__file__).resolve().parents[3] / "config" / "experiments" / "bcss.yaml"
     for override, pathology in (("seed=0", "hipt_vit_small"), ("architecture.pathology=null", None)):
         begin_model(read_recipe(path, [override]), "abcde")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +14,10 @@ import torch
 
 from sampath_wsi.cli.dry_run import say_training
 from sampath_wsi.errors import ConfigError, ModelError
-from sampath_wsi.training.checkpoints import SafeCheckpointIO
-from sampath_wsi.training.dataset import EpochSampler
-from sampath_wsi.training.loop import train
-from sampath_wsi.training.plan import plan_training
-from sampath_wsi.training.sampling import RankSampler
-from sampath_wsi.training.task import SegmentationTask
-from tests.training.loop.runs import CPU, EVERY_STEP, assert_same_run, write_halves, write_recipe
+from sampath_wsi.training.loop import TrainingLoop
+from sampath_wsi.training.run import Run, write_checkpoint
+from sampath_wsi.training.tiles import epoch_keys, share_of
+from tests.training.loop.runs import CPU, EVERY_STEP, assert_same_run, run_training, write_halves, write_recipe
 
 # Four optimiser steps of two batches an epoch.
 LONG: dict[str, Any] = {"tiles_per_epoch": 17, "accumulate": 2, "precision": "fp32"}
@@ -36,27 +32,27 @@ def test_a_dry_run_says_what_a_training_would_do_and_where_it_goes_on(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe, out = write_recipe(tmp_path, pretrained={"sam": "sam_vit_b"}, epochs=1), tmp_path / "run"
-    plan = plan_training(recipe, data, out, options=CPU)
-    assert (plan.batches, plan.val_tiles, plan.classes, plan.checkpoint) == (2, 2, ("Bright", "Dark"), None)
-    say_training(out, plan)
+    run = Run(recipe, data, out, options=CPU)
+    assert (run.batches, run.val_tiles, run.classes, run.checkpoint) == (2, 2, ("Bright", "Dark"), None)
+    say_training(run)
     first, state = capsys.readouterr().out.splitlines()
     assert "recipe tiny, 1 epochs of 2 batches of 2 tiles of 64 px, 2 tiles to validate on, on cpu" in first
     assert state.startswith(f"{out}: begins with sam_vit_b (")
     assert not out.exists()
     without = ("pretrained=null",)
-    train(recipe, data, out, overrides=without, options=CPU)
+    run_training(recipe, data, out, overrides=without)
     with pytest.raises(ConfigError, match="already holds a run"):
-        plan_training(recipe, data, out, overrides=without, options=CPU)
-    going_on = plan_training(recipe, data, out, overrides=without, resume=True, options=CPU)
+        Run(recipe, data, out, overrides=without)
+    going_on = Run(recipe, data, out, overrides=without, resume=True)
     assert going_on.checkpoint == out / "checkpoints" / "last.ckpt"
     assert going_on.weights == ()
     with pytest.raises(ModelError, match="no such encoder weights"):
-        plan_training(recipe, data, out, overrides=["pretrained.sam=nope"], options=CPU)
+        _ = Run(recipe, data, tmp_path / "other", overrides=["pretrained.sam=nope"]).weights
 
 
 def test_a_run_killed_at_random_steps_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, **LONG)
-    train(recipe, data, tmp_path / "whole", options=CPU)
+    run_training(recipe, data, tmp_path / "whole")
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("killed_runs.py"), recipe, data, tmp_path / "killed", "1"],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -76,13 +72,9 @@ def test_ctrl_c_ends_a_training_like_any_other_command(
     def interrupted(*_: Any) -> torch.Tensor:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SegmentationTask, "training_step", interrupted)
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train(write_recipe(tmp_path, **LONG), data, tmp_path / "run", options=CPU)
-    finally:
-        signal.signal(signal.SIGINT, before)  # Lightning leaves it ignored
+    monkeypatch.setattr(TrainingLoop, "train_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(write_recipe(tmp_path, **LONG), data, tmp_path / "run")
 
 
 @pytest.mark.parametrize(("epoch", "batch", "workers"), [(1, 0, 0), (1, 5, 1), (2, 7, 0)])
@@ -90,23 +82,23 @@ def test_a_run_resumes_within_an_epoch(
     epoch: int, batch: int, workers: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = write_recipe(tmp_path, **LONG)
-    train(recipe, data, tmp_path / "whole", options=CPU)
-    step = SegmentationTask.training_step
+    run_training(recipe, data, tmp_path / "whole")
+    train_batch = TrainingLoop.train_batch
 
-    def dies(self: SegmentationTask, given: Any, batch_index: int) -> torch.Tensor:
-        if (self.current_epoch, batch_index) == (epoch, batch):
+    def dies(self: TrainingLoop, *arguments: Any) -> None:
+        if (self.state.epoch, self.state.batch) == (epoch, batch):
             raise MemoryError("killed")
-        return step(self, given, batch_index)
+        train_batch(self, *arguments)
 
-    monkeypatch.setattr(SegmentationTask, "training_step", dies)
+    monkeypatch.setattr(TrainingLoop, "train_batch", dies)
     options = CPU if batch == 0 else EVERY_STEP
     with pytest.raises(MemoryError):
-        train(recipe, data, tmp_path / "killed", options=options)
+        run_training(recipe, data, tmp_path / "killed", options=options)
     monkeypatch.undo()
     with pytest.raises(ConfigError, match="already holds a run"):
-        train(recipe, data, tmp_path / "killed", options=options)
+        run_training(recipe, data, tmp_path / "killed", options=options)
     seen: list[tuple[int, int]] = []
-    train(
+    run_training(
         recipe,
         data,
         tmp_path / "killed",
@@ -120,49 +112,39 @@ def test_a_run_resumes_within_an_epoch(
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_a_sampler_begins_anywhere_and_its_shares_make_the_whole() -> None:
-    keys = EpochSampler(7, seed=3, length=18)
-    keys.set_epoch(2)
-    whole = list(keys)[:16]
-    shares = []
-    for rank in (0, 1):
-        sampler = RankSampler(EpochSampler(7, seed=3, length=18), 4, rank, 2)
-        assert len(sampler) == 8
-        sampler.begin_at(2, 3)
-        assert list(sampler) == whole[12 + 2 * rank : 14 + 2 * rank]
-        sampler.set_epoch(2)
-        assert len(list(sampler)) == 2
-        sampler.set_epoch(3)
-        assert len(list(sampler)) == 8
-        sampler.set_epoch(2)
-        shares.append(list(sampler))
-    joined = [key for start in range(0, 8, 2) for share in shares for key in share[start : start + 2]]
-    assert joined == whole
+def test_the_shares_of_processes_make_the_whole_epoch() -> None:
+    keys = epoch_keys(7, 3, 2, 18)
+    shares = [share_of(keys, 4, rank, 2) for rank in (0, 1)]
+    assert [len(share) for share in shares] == [4, 4]
+    assert [key for parts in zip(*shares, strict=True) for part in parts for key in part] == keys[:16]
 
 
 def test_what_cannot_be_resumed_is_said_in_one_line(data: Path, tmp_path: Path) -> None:
     recipe, run = write_recipe(tmp_path, epochs=1), tmp_path / "run"
-    train(recipe, data, run, options=CPU)
+    run_training(recipe, data, run)
     with pytest.raises(ConfigError, match=r"another recipe or other data \(recipe.epochs\)"):
-        train(recipe, data, run, overrides=("epochs=2",), options=CPU, resume=True)
+        run_training(recipe, data, run, overrides=("epochs=2",), resume=True)
     splits = tmp_path / "splits.csv"
     splits.write_text("sample,split\ns0,train\ns1,train\ns5,val\n")
     with pytest.raises(ConfigError, match=r"\(data\.samples\)"):
-        train(recipe, data, run, splits=splits, options=CPU, resume=True)
+        run_training(recipe, data, run, splits=splits, resume=True)
 
     other = tmp_path / "other"
-    train(recipe, data, other, overrides=("architecture.decoder_dim=16",), options=CPU)
+    run_training(recipe, data, other, overrides=("architecture.decoder_dim=16",))
     last = run / "checkpoints" / "last.ckpt"
     kept = last.read_bytes()
     last.write_bytes((other / "checkpoints" / "last.ckpt").read_bytes())
     with pytest.raises(ModelError, match=r"tiny: the checkpoint is of another architecture: .* misshapen"):
-        train(recipe, data, run, options=CPU, resume=True)
+        run_training(recipe, data, run, resume=True)
     last.write_bytes(kept[: len(kept) // 2])
     with pytest.raises(ModelError, match=r"last\.ckpt: the checkpoint is damaged\. Delete it"):
-        train(recipe, data, run, options=CPU, resume=True)
-    torch.save({"state_dict": {}}, last)
+        run_training(recipe, data, run, resume=True)
+    torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6.6"}, last)
+    with pytest.raises(ModelError, match="written by a version that trained with Lightning"):
+        run_training(recipe, data, run, resume=True)
+    torch.save({"weights": {}}, last)
     with pytest.raises(ModelError, match="not a checkpoint that a training run can go on from"):
-        train(recipe, data, run, options=CPU, resume=True)
+        run_training(recipe, data, run, resume=True)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
@@ -175,10 +157,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
         pytest.skip("a small file system can only be mounted by root")
     try:
         path = small / "checkpoints" / "last.ckpt"
-        SafeCheckpointIO().save_checkpoint({"weights": torch.ones(200_000)}, path)
+        write_checkpoint(path, {"weights": torch.ones(200_000)})
         before = path.read_bytes()
         with pytest.raises(OSError, match="No space left on device") as raised:
-            SafeCheckpointIO().save_checkpoint({"weights": torch.ones(600_000)}, path)
+            write_checkpoint(path, {"weights": torch.ones(600_000)})
         assert raised.value.errno == errno.ENOSPC
         assert path.read_bytes() == before
         assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]

@@ -9,8 +9,7 @@ import pytest
 
 from sampath_wsi.errors import ConfigError, ModelError
 from sampath_wsi.model.templates import TEMPLATES
-from sampath_wsi.training.overrides import with_overrides
-from sampath_wsi.training.recipe import read_recipe
+from sampath_wsi.training.recipe import read_recipe, with_overrides
 from tests.training.loop.runs import write_recipe
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "config" / "experiments"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
-from sampath_wsi.errors import ConfigError
+from sampath_wsi.errors import ConfigError, ModelError
 from sampath_wsi.model.bundle import Bundle, load_bundle
 from sampath_wsi.model.card import EncoderProvenance
 from sampath_wsi.model.pretrained import default_encoders, load_pretrained
+from sampath_wsi.model.registry import ENCODERS
 from sampath_wsi.model.sampath import SamPath, build_model
+from sampath_wsi.model.zoo import resolve_model
 from sampath_wsi.training.recipe import PretrainedSpec, Recipe
 
 log = logging.getLogger(__name__)
@@ -112,3 +115,35 @@ def wanted_encoders(recipe: Recipe, spec: PretrainedSpec) -> tuple[str | None, s
         log.info("the architecture has no pathology encoder: pretrained.pathology is not used")
         pathology = None
     return public_sam if spec.sam == "auto" else spec.sam, pathology
+
+
+def describe_weights(recipe: Recipe) -> tuple[str, ...]:
+    """Say with which weights a training begins and where they are; empty if with fresh ones.
+
+    Raises
+    ------
+    ConfigError, ModelError
+        If a model or encoder cannot be found; nothing is downloaded.
+    """
+    found = []
+    if recipe.start_from is not None:
+        found.append(f"the weights of the model {recipe.start_from} ({resolve_model(recipe.start_from)})")
+    if recipe.pretrained is not None:
+        names = [name for name in wanted_encoders(recipe, recipe.pretrained) if name is not None]
+        found += [f"{name} ({_place(name)})" for name in names]
+    return tuple(found)
+
+
+def _place(encoder: str) -> str:
+    """Say where an encoder's weights are, or that they are not here yet."""
+    path = Path(encoder).expanduser()
+    known = ENCODERS.get(encoder)
+    if path.is_file():
+        return str(path)
+    if known is None:
+        raise ModelError(
+            f"{encoder}: there are no such encoder weights",
+            f"Give the path of a checkpoint, or one of {', '.join(ENCODERS)}.",
+        )
+    here = known.cached_path.is_file()
+    return str(known.cached_path) if here else f"not here yet: to be downloaded, {known.bytes / 1e6:.0f} MB"
