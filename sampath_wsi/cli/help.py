@@ -16,13 +16,13 @@ SECTIONS = {
     "Begin": ("doctor", "demo-slide", "inspect", "run", "profile"),
     "Results": ("show", "cohort", "check", "evaluate", "qupath"),
     "Stages of one slide": ("tile", "infer", "join", "stitch", "vectorize", "report", "images"),
-    "Models and training": ("model", "prepare", "train", "test", "test-dots"),
+    "Models and training": ("model", "prepare", "train", "test", "test-prompts"),
     "The paper's experiments": ("experiment", "demo-data", "demo-encoder"),
 }
 OTHERS = "More"
 _EXAMPLE = "Example:"
-# Old names of options, which are answered with the new ones.
-RENAMED = {"--coding": "--label-map"}
+# Old names of commands and options, which are answered with the new ones.
+RENAMED = {"test-dots": "test-prompts", "--coding": "--label-map", "--flips": "--tta"}
 _LONGEST = 200
 
 
@@ -58,6 +58,11 @@ class Command(_Explained, TyperCommand):
 
 class Group(_Explained, TyperGroup):
     """Commands by topic."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands and (new := RENAMED.get(cmd_name)) in self.commands:
+            raise ConfigError(f"there is no command {cmd_name}", f"It is called {new} now.")
+        return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         names = [name for name, command in self.commands.items() if not command.hidden]

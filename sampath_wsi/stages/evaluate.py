@@ -1,9 +1,9 @@
-"""A segmentation against a true class map of the same slide: every pixel of the truth counts once."""
+"""Scores of a segmentation against a true class map of the same slide: every pixel of the truth counts once."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import tifffile
@@ -19,8 +19,20 @@ from sampath_wsi.stores.store import open_store, read_array
 _ROWS_AT_ONCE = 512
 
 
-def evaluate(segmentation_path: Path, truth_path: Path, *, ignore: int | None = None) -> dict[str, Any]:
-    """Scores of a segmentation against the truth.
+class Evaluation(TypedDict):
+    """Scores of a slide, each by metric (:data:`sampath_wsi.metrics.METRICS`); as JSON ``evaluation.json``."""
+
+    truth: str
+    classes: dict[str, dict[str, float]]
+    macro: dict[str, float]
+    """Means over the classes that occur in the truth."""
+    no_tissue: dict[str, float]
+    labelled: NotRequired[float]
+    """With ``ignore``: the share of the truth that was counted."""
+
+
+def evaluate(segmentation_path: Path, truth_path: Path, *, ignore: int | None = None) -> Evaluation:
+    """Score a segmentation against the truth.
 
     Parameters
     ----------
@@ -32,12 +44,6 @@ def evaluate(segmentation_path: Path, truth_path: Path, *, ignore: int | None = 
     ignore
         A value of the truth that marks pixels nobody labelled, such as 255 on slides that are annotated in part: they
         are left out.
-
-    Returns
-    -------
-    A JSON object: ``classes`` (Dice, IoU, precision and recall of each), ``macro`` (their means over the classes that
-    occur in the truth), ``no_tissue`` (the same scores for the glass), and with ``ignore`` the share of the truth
-    that was counted (``labelled``).
 
     Raises
     ------
@@ -61,14 +67,17 @@ def evaluate(segmentation_path: Path, truth_path: Path, *, ignore: int | None = 
         matrix += ConfusionMatrix.of(actual, predicted + 1, len(names))
     values = {metric: np.nan_to_num(matrix.per_class(metric)) for metric in METRICS}
     classes = {name: {metric: float(values[metric][k]) for metric in METRICS} for k, name in enumerate(names)}
-    occurring = [name for name, present in zip(names, matrix.present, strict=True) if present and name != names[0]]
-    macro = {m: float(np.mean([classes[name][m] for name in occurring])) if occurring else 0.0 for m in METRICS}
+    occurring = np.flatnonzero(matrix.present[1:]) + 1
+    macro = {metric: float(values[metric][occurring].mean()) if len(occurring) else 0.0 for metric in METRICS}
     no_tissue = classes.pop(names[0])
-    result = {"truth": str(truth_path), "classes": classes, "macro": macro, "no_tissue": no_tissue}
-    return result if ignore is None else result | {"labelled": float(matrix.counts.sum() / truth.size)}
+    result: Evaluation = {"truth": str(truth_path), "classes": classes, "macro": macro, "no_tissue": no_tissue}
+    if ignore is not None:
+        result["labelled"] = float(matrix.counts.sum() / truth.size)
+    return result
 
 
 def _read_truth(path: Path, grid: TileGrid, classes: int, ignore: int | None) -> NDArray[np.uint8]:
+    """Read a true class map ``(H, W)``, and check that it fits the slide and the model's number of classes."""
     if not path.is_file():
         raise AnnotationError(f"{path}: there is no such true class map", "Check the path.")
     try:
@@ -97,7 +106,7 @@ def _read_truth(path: Path, grid: TileGrid, classes: int, ignore: int | None) ->
 
 
 def _map_positions(count: int, grid: TileGrid, axis: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The map pixel under the centre of each pixel of the truth along an axis (0 = x), and whether it is on the map."""
+    """Find the map pixel under the centre of each truth pixel along an axis (0 = x), and whether it is on the map."""
     length_level0_px = (grid.slide_width_level0_px, grid.slide_height_level0_px)[axis]
     scale, offset = grid.map_to_level0_px()[axis], grid.map_to_level0_px()[axis + 2]
     centres_level0_px = (np.arange(count) + 0.5) * length_level0_px / count

@@ -1,6 +1,10 @@
 # The paper's experiments: each target trains and tests every row of Table 1 on one data set. What is run with which
 # options is planned in sampath_wsi/training/experiments/plan.py; with --config smoke=true all of it runs on tiny stand-ins.
 
+SET = EXPERIMENT_DIR / "{dataset}"
+SET_LOGS = EXPERIMENT_DIR / "logs" / "{dataset}"
+SET_BENCHMARKS = EXPERIMENT_DIR / "benchmarks" / "{dataset}"
+
 
 wildcard_constraints:
     dataset="|".join(EXPERIMENTS),
@@ -12,44 +16,16 @@ wildcard_constraints:
     tiny="sam|hipt",
 
 
-localrules:
-    experiment_bcss,
-    experiment_crag,
-    experiment_glas,
-    sweep_bcss,
-    sweep_crag,
-    sweep_glas,
-    experiment_encoder,
+# The targets experiment_bcss, sweep_bcss and so on.
+for _data_set, _experiment in EXPERIMENTS.items():
+    for _target, _file in (("experiment", "report.md"), ("sweep", "sweep.md")):
 
-
-rule experiment_bcss:
-    input:
-        EXPERIMENTS["bcss"].folder / "report.md",
-
-
-rule experiment_crag:
-    input:
-        EXPERIMENTS["crag"].folder / "report.md",
-
-
-rule experiment_glas:
-    input:
-        EXPERIMENTS["glas"].folder / "report.md",
-
-
-rule sweep_bcss:
-    input:
-        EXPERIMENTS["bcss"].folder / "sweep.md",
-
-
-rule sweep_crag:
-    input:
-        EXPERIMENTS["crag"].folder / "sweep.md",
-
-
-rule sweep_glas:
-    input:
-        EXPERIMENTS["glas"].folder / "sweep.md",
+        rule:
+            name:
+                f"{_target}_{_data_set}"
+            input:
+                _experiment.folder / _file,
+            localrule: True
 
 
 rule experiment_encoder:
@@ -60,6 +36,7 @@ rule experiment_encoder:
     benchmark:
         EXPERIMENT_DIR / "benchmarks" / "encoder-{weights}.tsv"
     retries: 3
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     shell:
@@ -86,15 +63,13 @@ rule experiment_stand_in:
     output:
         directory(EXPERIMENT_DIR / "raw" / "{dataset}"),
     log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "stand-in.log",
+        SET_LOGS / "stand-in.log",
     benchmark:
-        EXPERIMENT_DIR / "benchmarks" / "{dataset}" / "stand-in.tsv"
+        SET_BENCHMARKS / "stand-in.tsv"
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=lambda wildcards: arguments(
-            EXPERIMENTS[wildcards.dataset].stand_in_options
-        ),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].stand_in_options),
         version=STAGE_VERSIONS["demo-data"],
     shell:
         "sampath-wsi demo-data {wildcards.dataset} {output:q} {params.options} > {log:q} 2>&1"
@@ -102,20 +77,18 @@ rule experiment_stand_in:
 
 rule experiment_data:
     input:
-        lambda wildcards: EXPERIMENTS[wildcards.dataset].made_sources,
+        lambda w: EXPERIMENTS[w.dataset].made_sources,
     output:
-        directory(EXPERIMENT_DIR / "{dataset}" / "data"),
+        directory(SET / "data"),
     log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "data.log",
+        SET_LOGS / "data.log",
     benchmark:
-        EXPERIMENT_DIR / "benchmarks" / "{dataset}" / "data.tsv"
+        SET_BENCHMARKS / "data.tsv"
     conda:
         "../../envs/cpu.yaml"
     params:
-        source=lambda wildcards: EXPERIMENTS[wildcards.dataset].own["source"],
-        options=lambda wildcards: arguments(
-            EXPERIMENTS[wildcards.dataset].prepare_options
-        ),
+        source=lambda w: EXPERIMENTS[w.dataset].own["source"],
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].prepare_options),
         version=STAGE_VERSIONS["prepare"],
     shell:
         "sampath-wsi prepare {wildcards.dataset} {params.source:q} {output:q} {params.options} > {log:q} 2>&1"
@@ -123,58 +96,38 @@ rule experiment_data:
 
 rule experiment_split:
     input:
-        EXPERIMENT_DIR / "{dataset}" / "data",
+        SET / "data",
     output:
-        EXPERIMENT_DIR / "{dataset}" / "{fold_plan}" / "splits.csv",
+        splits=SET / "{fold_plan}" / "splits.csv",
+        leakage=SET / "{fold_plan}" / "leakage.json",
     log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "{fold_plan}" / "split.log",
+        SET_LOGS / "{fold_plan}" / "split.log",
     benchmark:
-        EXPERIMENT_DIR / "benchmarks" / "{dataset}" / "{fold_plan}" / "split.tsv"
+        SET_BENCHMARKS / "{fold_plan}" / "split.tsv"
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=lambda wildcards: arguments(
-            EXPERIMENTS[wildcards.dataset].split_options(wildcards.fold_plan)
-        ),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].split_options(w.fold_plan)),
         version=STAGE_VERSIONS["split"],
     shell:
-        "sampath-wsi prepare split {input:q} {output:q} {params.options} > {log:q} 2>&1"
-
-
-rule experiment_leakage:
-    input:
-        data=EXPERIMENT_DIR / "{dataset}" / "data",
-        splits=EXPERIMENT_DIR / "{dataset}" / "{fold_plan}" / "splits.csv",
-    output:
-        EXPERIMENT_DIR / "{dataset}" / "{fold_plan}" / "leakage.json",
-    log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "{fold_plan}" / "leakage.log",
-    benchmark:
-        EXPERIMENT_DIR / "benchmarks" / "{dataset}" / "{fold_plan}" / "leakage.tsv"
-    conda:
-        "../../envs/cpu.yaml"
-    params:
-        version=STAGE_VERSIONS["split"],
-    shell:
-        "sampath-wsi prepare check {input.data:q} --splits {input.splits:q} --pixels --out {output:q} > {log:q} 2>&1"
+        "(sampath-wsi prepare split {input:q} {output.splits:q} {params.options} &&"
+        " sampath-wsi prepare check {input:q} --splits {output.splits:q} --pixels --out {output.leakage:q}) > {log:q} 2>&1"
 
 
 # Pretraining waits until the data are there that it is for.
 rule experiment_synthetic:
     input:
-        wanted_for=ancient(EXPERIMENT_DIR / "{dataset}" / "data"),
+        wanted_for=ancient(SET / "data"),
     output:
-        directory(EXPERIMENT_DIR / "{dataset}" / "synthetic"),
+        directory(SET / "synthetic"),
     log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "synthetic.log",
+        SET_LOGS / "synthetic.log",
     benchmark:
-        EXPERIMENT_DIR / "benchmarks" / "{dataset}" / "synthetic.tsv"
+        SET_BENCHMARKS / "synthetic.tsv"
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=lambda wildcards: arguments(
-            EXPERIMENTS[wildcards.dataset].synthetic_options
-        ),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].synthetic_options),
         version=STAGE_VERSIONS["demo-data"],
     shell:
         "sampath-wsi prepare synthetic-glands {output:q} {params.options} > {log:q} 2>&1"
@@ -184,29 +137,23 @@ rule experiment_synthetic:
 # the next run goes on with them, and Snakemake deletes declared outputs of failed jobs.
 rule experiment_pretrain:
     input:
-        data=EXPERIMENT_DIR / "{dataset}" / "synthetic",
+        data=SET / "synthetic",
     output:
-        EXPERIMENT_DIR / "{dataset}/pretraining/{run}.{digest}/model/card.json",
+        SET / "pretraining" / "{run}.{digest}" / "model" / "card.json",
     log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "pretraining" / "{run}.{digest}.log",
+        SET_LOGS / "pretraining" / "{run}.{digest}.log",
     benchmark:
-        EXPERIMENT_DIR
-        / "benchmarks"
-        / "{dataset}"
-        / "pretraining"
-        / "{run}.{digest}.tsv"
+        SET_BENCHMARKS / "pretraining" / "{run}.{digest}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: EXPERIMENTS["bcss"].threads
     resources:
         gpu=EXPERIMENTS["bcss"].gpus,
     params:
-        recipe=lambda wildcards: EXPERIMENTS[wildcards.dataset].own["pretraining"],
-        folder=lambda wildcards, output: Path(output[0]).parents[1],
-        options=lambda wildcards: arguments(
-            EXPERIMENTS[wildcards.dataset].pretraining_options(
-                Run.parse(wildcards.run)
-            )
+        recipe=lambda w: EXPERIMENTS[w.dataset].own["pretraining"],
+        folder=lambda w, output: Path(output[0]).parents[1],
+        options=lambda w: arguments(
+            EXPERIMENTS[w.dataset].pretraining_options(Run.parse(w.run))
         ),
         version=STAGE_VERSIONS["train"],
     shell:
@@ -216,32 +163,26 @@ rule experiment_pretrain:
 
 rule experiment_train:
     input:
-        data=EXPERIMENT_DIR / "{dataset}" / "data",
-        splits=EXPERIMENT_DIR / "{dataset}" / "{fold_plan}" / "splits.csv",
-        weights=lambda wildcards: EXPERIMENTS[wildcards.dataset].training_weights,
-        pretraining=lambda wildcards: EXPERIMENTS[wildcards.dataset].pretraining_cards(
-            Run.parse(wildcards.run)
-        ),
+        data=SET / "data",
+        splits=SET / "{fold_plan}" / "splits.csv",
+        weights=lambda w: EXPERIMENTS[w.dataset].training_weights,
+        pretraining=lambda w: EXPERIMENTS[w.dataset].pretraining_cards(Run.parse(w.run)),
     output:
-        EXPERIMENT_DIR / "{dataset}/{fold_plan}/runs/{run}.{digest}/model/card.json",
+        SET / "{fold_plan}" / "runs" / "{run}.{digest}" / "model" / "card.json",
     log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "{fold_plan}" / "{run}.{digest}.log",
+        SET_LOGS / "{fold_plan}" / "{run}.{digest}.log",
     benchmark:
-        EXPERIMENT_DIR
-        / "benchmarks"
-        / "{dataset}"
-        / "{fold_plan}"
-        / "{run}.{digest}.tsv"
+        SET_BENCHMARKS / "{fold_plan}" / "{run}.{digest}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: EXPERIMENTS["bcss"].threads
     resources:
         gpu=EXPERIMENTS["bcss"].gpus,
     params:
-        recipe=lambda wildcards: EXPERIMENTS[wildcards.dataset].own["recipe"],
-        folder=lambda wildcards, output: Path(output[0]).parents[1],
-        options=lambda wildcards: arguments(
-            EXPERIMENTS[wildcards.dataset].train_options(Run.parse(wildcards.run))
+        recipe=lambda w: EXPERIMENTS[w.dataset].own["recipe"],
+        folder=lambda w, output: Path(output[0]).parents[1],
+        options=lambda w: arguments(
+            EXPERIMENTS[w.dataset].train_options(Run.parse(w.run))
         ),
         version=STAGE_VERSIONS["train"],
     shell:
@@ -251,27 +192,25 @@ rule experiment_train:
 
 rule experiment_test:
     input:
-        card=lambda wildcards: EXPERIMENTS[wildcards.dataset].card(
-            wildcards.fold_plan, Run.parse(wildcards.run)
-        ),
-        data=EXPERIMENT_DIR / "{dataset}" / "data",
-        splits=EXPERIMENT_DIR / "{dataset}" / "{fold_plan}" / "splits.csv",
+        card=lambda w: EXPERIMENTS[w.dataset].card(w.fold_plan, Run.parse(w.run)),
+        data=SET / "data",
+        splits=SET / "{fold_plan}" / "splits.csv",
     output:
-        EXPERIMENT_DIR / "{dataset}" / "{fold_plan}" / "test" / "{run}" / "scores.json",
-        EXPERIMENT_DIR / "{dataset}" / "{fold_plan}" / "test" / "{run}" / "counts.csv",
+        SET / "{fold_plan}" / "test" / "{run}" / "scores.json",
+        SET / "{fold_plan}" / "test" / "{run}" / "counts.csv",
     log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "{fold_plan}" / "{run}.test.log",
+        SET_LOGS / "{fold_plan}" / "{run}.test.log",
     benchmark:
-        EXPERIMENT_DIR / "benchmarks" / "{dataset}" / "{fold_plan}" / "{run}.test.tsv"
+        SET_BENCHMARKS / "{fold_plan}" / "{run}.test.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: EXPERIMENTS["bcss"].threads
     resources:
         gpu=min(1, EXPERIMENTS["bcss"].gpus),
     params:
-        model=lambda wildcards, input: Path(input.card).parent,
-        out=lambda wildcards, output: Path(output[0]).parent,
-        options=lambda wildcards: arguments(EXPERIMENTS[wildcards.dataset].test_options),
+        model=lambda w, input: Path(input.card).parent,
+        out=lambda w, output: Path(output[0]).parent,
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].test_options),
         version=STAGE_VERSIONS["test"],
     shell:
         "sampath-wsi test {params.model:q} --data {input.data:q} --splits {input.splits:q} --out {params.out:q}"
@@ -280,90 +219,82 @@ rule experiment_test:
 
 rule experiment_vanilla:
     input:
-        sam=lambda wildcards: EXPERIMENTS[wildcards.dataset].weights("sam"),
-        data=EXPERIMENT_DIR / "{dataset}" / "data",
+        sam=lambda w: EXPERIMENTS[w.dataset].weights("sam"),
+        data=SET / "data",
     output:
-        EXPERIMENT_DIR / "{dataset}" / "vanilla" / "{vanilla}" / "scores.json",
-        EXPERIMENT_DIR / "{dataset}" / "vanilla" / "{vanilla}" / "counts.csv",
+        SET / "vanilla" / "{vanilla}" / "scores.json",
+        SET / "vanilla" / "{vanilla}" / "counts.csv",
     log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "{vanilla}.test.log",
+        SET_LOGS / "{vanilla}.test.log",
     benchmark:
-        EXPERIMENT_DIR / "benchmarks" / "{dataset}" / "{vanilla}.test.tsv"
+        SET_BENCHMARKS / "{vanilla}.test.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: EXPERIMENTS["bcss"].threads
     resources:
         gpu=min(1, EXPERIMENTS["bcss"].gpus),
     params:
-        out=lambda wildcards, output: Path(output[0]).parent,
-        options=lambda wildcards: arguments(
-            EXPERIMENTS[wildcards.dataset].vanilla_options(wildcards.vanilla)
-        ),
+        out=lambda w, output: Path(output[0]).parent,
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].vanilla_options(w.vanilla)),
         version=STAGE_VERSIONS["test"],
     shell:
-        "sampath-wsi test-dots --sam {input.sam:q} --data {input.data:q} --out {params.out:q} {params.options}"
+        "sampath-wsi test-prompts --sam {input.sam:q} --data {input.data:q} --out {params.out:q} {params.options}"
         " --threads {threads} > {log:q} 2>&1"
 
 
 rule experiment_report:
     input:
-        scores=lambda wildcards: EXPERIMENTS[wildcards.dataset].table_scores,
-        leakage=lambda wildcards: EXPERIMENTS[wildcards.dataset].leakage_files,
+        scores=lambda w: EXPERIMENTS[w.dataset].table_scores,
+        leakage=lambda w: EXPERIMENTS[w.dataset].leakage_files,
     output:
-        multiext(
-            str(EXPERIMENT_DIR / "{dataset}" / "table1"),
-            ".csv",
-            ".svg",
-        ),
-        EXPERIMENT_DIR / "{dataset}" / "classes.csv",
-        EXPERIMENT_DIR / "{dataset}" / "times.csv",
+        SET / "table1.csv",
+        SET / "table1.svg",
+        SET / "classes.csv",
+        SET / "times.csv",
         report(
-            EXPERIMENT_DIR / "{dataset}" / "table1.png",
+            SET / "table1.png",
             category="Experiments",
             labels={"data set": "{dataset}", "figure": "Table 1"},
             caption="../report/table1.rst",
         ),
-        text=EXPERIMENT_DIR / "{dataset}" / "report.md",
+        text=SET / "report.md",
     log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "report.log",
+        SET_LOGS / "report.log",
     benchmark:
-        EXPERIMENT_DIR / "benchmarks" / "{dataset}" / "report.tsv"
+        SET_BENCHMARKS / "report.tsv"
     conda:
         "../../envs/cpu.yaml"
     params:
-        out=lambda wildcards, output: Path(output.text).parent,
-        leakage=lambda wildcards, input: arguments({"leakage": list(input.leakage)}),
-        options=lambda wildcards: arguments({"smoke": CONFIG["smoke"] or None}),
+        out=lambda w, output: Path(output.text).parent,
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].report_options),
         version=STAGE_VERSIONS["experiment"],
     shell:
-        "sampath-wsi experiment report {wildcards.dataset} {input.scores:q} {params.leakage} --out {params.out:q}"
-        " {params.options} > {log:q} 2>&1"
+        "sampath-wsi experiment report {wildcards.dataset} {input.scores:q} --out {params.out:q} {params.options}"
+        " > {log:q} 2>&1"
 
 
 rule experiment_sweep:
     input:
-        scores=lambda wildcards: EXPERIMENTS[wildcards.dataset].sweep_scores,
+        scores=lambda w: EXPERIMENTS[w.dataset].sweep_scores,
     output:
-        multiext(str(EXPERIMENT_DIR / "{dataset}" / "sweep"), ".csv", ".svg"),
+        SET / "sweep.csv",
+        SET / "sweep.svg",
         report(
-            EXPERIMENT_DIR / "{dataset}" / "sweep.png",
+            SET / "sweep.png",
             category="Experiments",
             labels={"data set": "{dataset}", "figure": "Figure 4"},
             caption="../report/sweep.rst",
         ),
-        text=EXPERIMENT_DIR / "{dataset}" / "sweep.md",
+        text=SET / "sweep.md",
     log:
-        EXPERIMENT_DIR / "logs" / "{dataset}" / "sweep.log",
+        SET_LOGS / "sweep.log",
     benchmark:
-        EXPERIMENT_DIR / "benchmarks" / "{dataset}" / "sweep.tsv"
+        SET_BENCHMARKS / "sweep.tsv"
     conda:
         "../../envs/cpu.yaml"
     params:
-        out=lambda wildcards, output: Path(output.text).parent,
-        options=lambda wildcards: arguments(
-            EXPERIMENTS[wildcards.dataset].sweep_options
-            | {"smoke": CONFIG["smoke"] or None}
-        ),
+        out=lambda w, output: Path(output.text).parent,
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].sweep_options),
         version=STAGE_VERSIONS["experiment"],
     shell:
         "sampath-wsi experiment sweep {wildcards.dataset} {input.scores:q} --out {params.out:q} {params.options}"

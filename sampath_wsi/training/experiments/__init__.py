@@ -1,1 +1,1 @@
-"""The paper's experiments: what is run, what the paper printed, and tables and figures of both."""
+"""The paper's experiments: what is run, and tables and figures of it."""

@@ -6,7 +6,7 @@ Everything of an experiment lies in one folder::
     OUTPUT/bcss/vanilla/ROW/scores.json            rows of Table 1 that are not trained
     OUTPUT/bcss/pretraining/RUN.DIGEST/model/      what trainings begin with, where they are pretrained here
     OUTPUT/bcss/SPLIT/splits.csv, leakage.json
-    OUTPUT/bcss/SPLIT/runs/RUN.DIGEST/model/       trained models, see :class:`.runs.Run`
+    OUTPUT/bcss/SPLIT/runs/RUN.DIGEST/model/       trained models, see :class:`Run`
     OUTPUT/bcss/SPLIT/test/RUN/scores.json
     OUTPUT/bcss/report.md, sweep.png, ...          tables and figures
 
@@ -20,24 +20,78 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from sampath_wsi.training.experiments.runs import Run, plain_number
-from sampath_wsi.training.experiments.smoke import SMOKE_IMAGE_PX, SMOKE_IMAGES, SMOKE_SETTINGS, smoke_config
+from sampath_wsi.errors import DataError
+from sampath_wsi.training.scoring.paper import LABELS, TITLES, VANILLA_ROWS
 
+SPLITS = ("official", "disjoint", "authors")
+"""Ways of choosing training and validation data."""
 Options = dict[str, Any]
+_NAME = re.compile(r"(?P<row>[a-z_]+)(-seed(?P<seed>\d+))?(-alpha(?P<alpha>[\d.]+))?(-beta(?P<beta>[\d.]+))?")
 _KINDS = ("sam", "pathology")
 _WITHOUT: dict[str, list[str]] = {
     "no_pathology": ["architecture.pathology=null"],
     "no_sam": ["architecture.sam=null"],
     "sampath": [],
 }
+
+_SMOKE: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("smoke.yaml").read_text(encoding="utf-8"))
+"""What a smoke run has otherwise than the configuration."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model of an experiment, with a name such as ``sampath-seed0`` or ``sampath-seed0-alpha0.5``.
+
+    Parameters
+    ----------
+    row
+        A row of Table 1, see :data:`sampath_wsi.training.scoring.paper.LABELS`.
+    seed
+        Of the training; None for rows that are not trained.
+    alpha, beta
+        Weights of the loss (focal against Dice; IoU), where they are not the recipe's own.
+    """
+
+    row: str
+    seed: int | None = None
+    alpha: float | None = None
+    beta: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        parts = {"seed": self.seed, "alpha": self.alpha, "beta": self.beta}
+        return self.row + "".join(f"-{key}{_plain(value)}" for key, value in parts.items() if value is not None)
+
+    @property
+    def prompted(self) -> bool:
+        """Whether it is vanilla SAM, which is shown one dot a gland."""
+        return self.row in VANILLA_ROWS
+
+    @classmethod
+    def parse(cls, name: str) -> Run:
+        """Return the run of a name.
+
+        Raises
+        ------
+        DataError
+            If it is no name of a run.
+        """
+        found = _NAME.fullmatch(name)
+        if found is None or found["row"] not in LABELS:
+            raise DataError(f"{name!r} is no name of a run", f"It begins with one of {', '.join(LABELS)}.")
+        seed, alpha, beta = (None if found[key] is None else float(found[key]) for key in ("seed", "alpha", "beta"))
+        return cls(found["row"], None if seed is None else int(seed), alpha, beta)
 
 
 @dataclass(frozen=True)
@@ -99,31 +153,31 @@ class Experiment:
     def sweep_scores(self) -> list[Path]:
         """Scores of Figure 4: the recipe's own weights, and each other alpha and beta; first seed and split."""
         seed, split = self.common["seeds"][0], self.own["splits"][0]
-        alpha, beta = self._own_weights
+        own = self.sweep_options
         runs = [Run("sampath", seed)]
-        runs += [Run("sampath", seed, alpha=value) for value in self.common["alpha"] if value != alpha]
-        runs += [Run("sampath", seed, beta=value) for value in self.common["beta"] if value != beta]
+        runs += [Run("sampath", seed, alpha=value) for value in self.common["alpha"] if value != own["alpha"]]
+        runs += [Run("sampath", seed, beta=value) for value in self.common["beta"] if value != own["beta"]]
         return [self._scores(split, run) for run in runs]
 
     def _scores(self, split: str, run: Run) -> Path:
         return self.folder / split / "test" / run.name / "scores.json"
 
     def card(self, split: str, run: Run) -> Path:
-        """The card of a trained model, in the folder of its run."""
+        """Return the card of a trained model, in the folder of its run."""
         settled = [self.split_options(split), self.prepare_options, self.own["source"]]
         digest = self._digest(self._recipe, self.train_options(run)["set"], *settled)
         return self.folder / split / "runs" / f"{run.name}.{digest}" / "model" / "card.json"
 
     def pretraining_cards(self, run: Run) -> list[Path]:
-        """The card of the model that a training begins with, if it is pretrained here."""
+        """Return the card of the model that a training begins with, if it is pretrained here."""
         if self.own["pretraining"] is None:
             return []
         run, recipe = Run(run.row, run.seed), _read_yaml(self.own["pretraining"])
         digest = self._digest(recipe, self.pretraining_options(run)["set"], self.synthetic_options)
         return [self.folder / "pretraining" / f"{run.name}.{digest}" / "model" / "card.json"]
 
-    def _digest(self, *settled: Any) -> str:
-        """Of everything that determines a training."""
+    def _digest(self, *settled: object) -> str:
+        """Return a digest of everything that determines a training."""
         text = json.dumps([*settled, self.train_version], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -131,14 +185,8 @@ class Experiment:
     def _recipe(self) -> dict[str, Any]:
         return _read_yaml(self.own["recipe"])
 
-    @property
-    def _own_weights(self) -> tuple[float, float]:
-        """The recipe's alpha and beta."""
-        loss = self._recipe.get("loss", {})
-        return float(loss.get("focal", 0.25)), float(loss.get("iou", 0.0625))
-
     def weights(self, *kinds: str) -> list[Path]:
-        """Files of encoder weights (``sam``, ``pathology``); those named like public ones are fetched to one place."""
+        """Return files of encoder weights (``sam``, ``pathology``); those of public names are fetched to one place."""
         paths = [Path(self.common[kind]) for kind in kinds]
         return [path if path.suffix else self.folder.parent / "encoders" / f"{path}.pth" for path in paths]
 
@@ -153,7 +201,7 @@ class Experiment:
         return {"tile_px": self.own["tile_px"]}
 
     def split_options(self, split: str) -> Options:
-        """Options of ``prepare split``."""
+        """Return the options of ``prepare split``."""
         if split == "authors":
             return {"authors": self.own["authors_folds"]}
         disjoint_from = self.own["test_split"] if split == "disjoint" else None
@@ -161,29 +209,25 @@ class Experiment:
         return {**dealt, "seed": self.own["split_seed"], "disjoint_from": disjoint_from}
 
     def train_options(self, run: Run) -> Options:
-        """Options of ``train``."""
+        """Return the options of ``train``."""
         settings = self._settings(self.name, run)
         if self.own["pretrained"]:
             files = zip(_KINDS, self.training_weights, strict=True)
             settings += [f"pretrained.{kind}={json.dumps(str(path))}" for kind, path in files]
         settings += [f"start_from={json.dumps(str(card.parent))}" for card in self.pretraining_cards(run)]
         if run.alpha is not None:
-            settings += [f"loss.focal={plain_number(run.alpha)}", f"loss.dice={plain_number(round(1 - run.alpha, 9))}"]
+            settings += [f"loss.focal={_plain(run.alpha)}", f"loss.dice={_plain(round(1 - run.alpha, 9))}"]
         if run.beta is not None:
-            settings += [f"loss.iou={plain_number(run.beta)}"]
+            settings += [f"loss.iou={_plain(run.beta)}"]
         return self._device_options | {"set": settings}
 
     def pretraining_options(self, run: Run) -> Options:
-        """Options of ``train`` for the model that a training begins with."""
+        """Return the options of ``train`` for the model that a training begins with."""
         return self._device_options | {"set": self._settings(f"{self.name}-pretraining", run)}
 
     def _settings(self, name: str, run: Run) -> list[str]:
-        return [
-            f"name={name}-{run.name}",
-            f"seed={run.seed}",
-            *(SMOKE_SETTINGS if self.smoke else []),
-            *_WITHOUT[run.row],
-        ]
+        smoke = _SMOKE["recipe"] if self.smoke else []
+        return [f"name={name}-{run.name}", f"seed={run.seed}", *smoke, *_WITHOUT[run.row]]
 
     @property
     def _device_options(self) -> Options:
@@ -192,15 +236,15 @@ class Experiment:
     @property
     def synthetic_options(self) -> Options:
         """Options of ``prepare synthetic-glands``."""
-        return {"images": SMOKE_IMAGES, "val_images": 2} if self.smoke else {}
+        return dict(_SMOKE["synthetic"]) if self.smoke else {}
 
     @property
     def test_options(self) -> Options:
         """Options of ``test``."""
-        return self._scoring_options | {"flips": self.own["flips"], "min_area": self.own["min_area"]}
+        return self._scoring_options | {"tta": self.own["tta"], "min_area": self.own["min_area"]}
 
     def vanilla_options(self, row: str) -> Options:
-        """Options of ``test-dots``."""
+        """Return the options of ``test-prompts``."""
         return self._scoring_options | ({"drop_larger_than": 0.5} if row == "vanilla_pp" else {})
 
     @property
@@ -208,23 +252,41 @@ class Experiment:
         return {"split": self.own["test_split"], "device": self.common["device"]}
 
     @property
+    def report_options(self) -> Options:
+        """Options of ``experiment report``."""
+        return {"leakage": self.leakage_files, "smoke": self.smoke or None}
+
+    @property
     def sweep_options(self) -> Options:
-        """Options of ``experiment sweep``."""
-        alpha, beta = self._own_weights
-        return {"alpha": alpha, "beta": beta}
+        """Options of ``experiment sweep``: the recipe's alpha and beta."""
+        loss = self._recipe.get("loss", {})
+        alpha, beta = float(loss.get("focal", 0.25)), float(loss.get("iou", 0.0625))
+        return {"alpha": alpha, "beta": beta, "smoke": self.smoke or None}
 
     @property
     def stand_in_options(self) -> Options:
         """Options of ``demo-data``."""
-        return {"images": SMOKE_IMAGES, "size": SMOKE_IMAGE_PX}
+        return dict(_SMOKE["stand_in"])
 
 
 def plan_experiments(config: Mapping[str, Any], train_version: int = 1) -> dict[str, Experiment]:
-    """The experiments of a checked configuration (:func:`sampath_wsi.runs.config.load_config`), by data set."""
-    smoke = bool(config["smoke"])
-    section = smoke_config(config["experiments"]) if smoke else config["experiments"]
-    data_sets = {name: value for name, value in section.items() if isinstance(value, Mapping)}
+    """Return the experiments of a checked configuration (:func:`sampath_wsi.runs.config.load_config`), by data set."""
+    smoke, section = bool(config["smoke"]), config["experiments"]
+    data_sets = {name: section[name] for name in TITLES}
+    if smoke:
+        output = f"{section['output']}-smoke"
+        weights = {"sam": f"{output}/encoders/tiny-sam.pth", "pathology": f"{output}/encoders/tiny-hipt.pth"}
+        section = {**section, **weights, "output": output, **_SMOKE["common"]}
+        data_sets = {
+            name: {**own, "source": f"{output}/raw/{name}", **_SMOKE["data_sets"][name]}
+            for name, own in data_sets.items()
+        }
     return {name: Experiment(name, section, own, smoke, train_version) for name, own in data_sets.items()}
+
+
+def _plain(value: float) -> str:
+    """A number as people write it: no exponent, no idle zeros."""
+    return np.format_float_positional(value, trim="-")
 
 
 def _read_yaml(path: str) -> dict[str, Any]:

@@ -1,31 +1,146 @@
-"""Tables of an experiment, as rows: ours with intervals, ours computed as in the paper, and what the paper printed."""
+"""Results of runs as tables: our scores with intervals, the same as in the paper, and what the paper printed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from sampath_wsi.errors import DataError
 from sampath_wsi.metrics import METRICS
-from sampath_wsi.training.experiments.paper import LABELS, SECONDS_DEVICE, SECONDS_PER_IMAGE, printed
-from sampath_wsi.training.experiments.runs import Result
+from sampath_wsi.training.experiments.plan import SPLITS, Run
+from sampath_wsi.training.scoring.paper import LABELS, SECONDS_DEVICE, SECONDS_PER_IMAGE, TITLES, Printed, printed
+from sampath_wsi.training.scoring.scores import Score, Scores
 
-Row = dict[str, Any]
-
-
-def scope_of(result: Result) -> str:
-    """What Dice and IoU are taken of: the second of two classes (the gland), or the mean over all classes."""
-    classes: list[str] = result.scores["classes"]
-    return classes[-1] if len(classes) == 2 else "macro"
+Row = dict[str, object]
+"""A row of a CSV file, by column."""
 
 
-def main_score(result: Result, metric: str) -> dict[str, float | None]:
-    """A metric of the gland, or its mean over the classes, with its interval."""
-    scope = scope_of(result)
-    return result.score(f"macro/{metric}" if scope == "macro" else f"{metric}/{scope}")
+@dataclass(frozen=True)
+class Result:
+    """A tested run."""
+
+    run: Run
+    data_set: str
+    split: str
+    """How training and validation data were chosen; empty for a run that was not trained."""
+    scores: Scores
+
+    @property
+    def label(self) -> str:
+        """The paper's name of its row."""
+        return LABELS[self.run.row]
+
+    @property
+    def run_label(self) -> str:
+        """How it was trained, in words; empty for a run that was not."""
+        return f"{self.split}, seed {self.run.seed}" if self.split else ""
+
+    @property
+    def scope(self) -> str:
+        """What Dice and IoU are taken of: the second of two classes (the gland), or the mean over all classes."""
+        return self.scores.classes[-1] if len(self.scores.classes) == 2 else "macro"
+
+    @property
+    def dice(self) -> Score:
+        return self._of_scope("dice")
+
+    @property
+    def iou(self) -> Score:
+        return self._of_scope("iou")
+
+    def _of_scope(self, metric: str) -> Score:
+        return self.score(f"macro/{metric}" if self.scope == "macro" else f"{metric}/{self.scope}")
+
+    def score(self, name: str) -> Score:
+        """Return a score by name; one without a value if it is not defined."""
+        return self.scores.scores.get(name, Score())
+
+    def paper(self, name: str) -> float | None:
+        """Return a column as the paper computed it."""
+        found = self.scores.as_in_the_paper.get(name)
+        return None if found is None else found.value
+
+    @property
+    def printed(self) -> Printed:
+        """What the paper printed."""
+        return printed(self.run.row, self.data_set)
+
+    @property
+    def seconds(self) -> tuple[float, float, float | None]:
+        """Seconds that an image takes: the model alone, from file to label map, and what the paper printed.
+
+        An image is a sample of the prepared data, for BCSS a tile as in the paper, and not the field of many tiles.
+        """
+        samples = self.scores.leakage.get("samples", {}).get(self.scores.split)
+        share = self.scores.fields / samples if samples else 1.0
+        seconds = self.scores.seconds_per_image
+        return seconds.model * share, seconds.mean * share, SECONDS_PER_IMAGE.get((self.run.row, self.data_set))
 
 
-def table1(data_set: str, results: Sequence[Result]) -> list[Row]:
-    """Table 1 on one data set: a row a run.
+@dataclass(frozen=True)
+class SweepPoint:
+    """A point of Figure 4."""
+
+    parameter: str
+    """The weight that varies, ``alpha`` or ``beta``; the other one is the recipe's."""
+    value: float
+    result: Result
+
+
+def read_results(data_set: str, paths: Iterable[Path]) -> tuple[Result, ...]:
+    """Read the scores of runs that lie where the workflow puts them.
+
+    Parameters
+    ----------
+    paths
+        Files ``SPLIT/test/RUN/scores.json``, or ``vanilla/RUN/scores.json`` of runs that were not trained.
+
+    Returns
+    -------
+    The results in the order of Table 1.
+
+    Raises
+    ------
+    DataError
+        If there is no such data set or no file, or one is missing, is not one of scores, or its folders are not named
+        like a run and a way of splitting.
+    """
+    if data_set not in TITLES:
+        raise DataError(f"there is no experiment {data_set!r}", f"Choose one of {', '.join(TITLES)}.")
+    results = []
+    for path in paths:
+        run = Run.parse(path.parent.name)
+        scores = Scores.read(path)
+        split = "" if run.prompted else path.absolute().parents[2].name
+        if split and split not in SPLITS:
+            raise DataError(f"{path}: {split!r} is no way of splitting", f"Known are {', '.join(SPLITS)}.")
+        results.append(Result(run, data_set, split, scores))
+    if not results:
+        raise DataError("there are no scores to report", "Name the scores.json of at least one run.")
+    rows, splits = list(LABELS), ["", *SPLITS]
+    return tuple(sorted(results, key=lambda r: (rows.index(r.run.row), splits.index(r.split), r.run.seed or 0)))
+
+
+def read_leakage(path: Path) -> str:
+    """Read the summary of a file ``leakage.json`` of ``prepare check``.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({type(error).__name__})", "Run `prepare check` again.") from error
+    return str(found.get("summary"))
+
+
+def table1(results: Sequence[Result]) -> list[Row]:
+    """Return Table 1 on one data set: a row a run.
 
     ``dice``, ``iou`` and ``accuracy`` are ours, each with ``_low`` and ``_high`` (95 % bootstrap over images);
     ``paper_dice`` and ``paper_iou`` are the same predictions scored as the paper's columns were; ``printed_...`` stands
@@ -33,92 +148,75 @@ def table1(data_set: str, results: Sequence[Result]) -> list[Row]:
     """
     rows = []
     for result in results:
-        row: Row = _identity(result) | {"scope": scope_of(result)}
-        entries = {metric: main_score(result, metric) for metric in ("dice", "iou")}
-        for name, entry in (entries | {"accuracy": result.score("accuracy")}).items():
-            row |= {name: entry["value"], f"{name}_low": entry["low"], f"{name}_high": entry["high"]}
-        row |= {f"paper_{name}": entry["value"] for name, entry in result.scores["as_in_the_paper"].items()}
-        theirs = printed(result.run.row, data_set)
-        row |= {"printed_dice": theirs.dice, "printed_iou": theirs.iou, "printed_iou_corrected": theirs.iou_corrected}
-        row |= {"leakage": (result.scores["leakage"] or {}).get("severity")}
-        rows.append(row)
+        row = _identity(result) | {"scope": result.scope}
+        row |= _cells("dice", result.dice) | _cells("iou", result.iou) | _cells("accuracy", result.score("accuracy"))
+        row |= {f"paper_{name}": result.paper(name) for name in result.scores.as_in_the_paper}
+        row |= {f"printed_{name}": value for name, value in result.printed._asdict().items()}
+        rows.append(row | {"leakage": result.scores.leakage.get("severity")})
     return rows
 
 
 def class_table(results: Sequence[Result]) -> list[Row]:
-    """Dice, IoU, precision and recall of every class, with intervals: a row a run and class."""
+    """Return Dice, IoU, precision and recall of every class, with intervals: a row a run and class."""
     rows = []
     for result in results:
-        for name in result.scores["classes"]:
-            row: Row = _identity(result) | {"class": name}
+        for name in result.scores.classes:
+            row = _identity(result) | {"class": name}
             for metric in METRICS:
-                entry = result.score(f"{metric}/{name}")
-                row |= {metric: entry["value"], f"{metric}_low": entry["low"], f"{metric}_high": entry["high"]}
+                row |= _cells(metric, result.score(f"{metric}/{name}"))
             rows.append(row)
     return rows
 
 
-def time_table(data_set: str, results: Sequence[Result]) -> list[Row]:
-    """Seconds that an image takes: the model alone, and from file to label map, beside the paper's.
-
-    An image is a sample of the prepared data, for BCSS a tile as in the paper, and not the field that tiles make up.
-    """
+def time_table(results: Sequence[Result]) -> list[Row]:
+    """Return the seconds that an image takes, see :attr:`Result.seconds`: a row a run."""
     rows = []
     for result in results:
-        seconds = result.scores["seconds_per_image"]
-        samples = ((result.scores["leakage"] or {}).get("samples") or {}).get(result.scores["split"])
-        share = result.scores["fields"] / samples if samples else 1.0
-        theirs = SECONDS_PER_IMAGE.get((result.run.row, data_set))
-        rows.append(
-            _identity(result)
-            | {
-                "device": result.scores["device"],
-                "model_s": seconds["model"] * share,
-                "all_s": seconds["mean"] * share,
-                "printed_s": theirs,
-                "printed_device": SECONDS_DEVICE if theirs is not None else None,
-            }
-        )
+        model, whole, theirs = result.seconds
+        row = _identity(result) | {"device": result.scores.device, "model_s": model, "all_s": whole}
+        rows.append(row | {"printed_s": theirs, "printed_device": None if theirs is None else SECONDS_DEVICE})
     return rows
 
 
-def sweep_table(results: Sequence[Result], own_weights: tuple[float, float]) -> list[Row]:
-    """Figure 4: Dice over alpha (beta as in the recipe) and over beta (alpha as in the recipe).
+def sweep_points(results: Sequence[Result], own_weights: tuple[float, float]) -> list[SweepPoint]:
+    """Return the points of Figure 4: over alpha (beta as in the recipe) and over beta (alpha as in the recipe).
 
     Parameters
     ----------
     own_weights
         The recipe's alpha and beta; the run with these is a point of both sweeps.
     """
+    points = []
+    for result in results:
+        alpha, beta = result.run.alpha, result.run.beta
+        if beta is None:
+            points.append(SweepPoint("alpha", own_weights[0] if alpha is None else alpha, result))
+        if alpha is None:
+            points.append(SweepPoint("beta", own_weights[1] if beta is None else beta, result))
+    return sorted(points, key=lambda point: (point.result.split, point.parameter, point.value))
+
+
+def sweep_table(points: Sequence[SweepPoint]) -> list[Row]:
+    """Return the Dice of every point of Figure 4: a row a point."""
     rows = []
-    for parameter, own in zip(("alpha", "beta"), own_weights, strict=True):
-        other = "beta" if parameter == "alpha" else "alpha"
-        for result in results:
-            if getattr(result.run, other) is None:
-                value = getattr(result.run, parameter)
-                entry = main_score(result, "dice")
-                rows.append(
-                    {
-                        "split": result.split,
-                        "parameter": parameter,
-                        "value": own if value is None else value,
-                        "seed": result.run.seed,
-                        "images": result.scores["fields"],
-                        "dice": entry["value"],
-                        "dice_low": entry["low"],
-                        "dice_high": entry["high"],
-                        "paper_dice": result.scores["as_in_the_paper"]["dice"]["value"],
-                    }
-                )
-    return sorted(rows, key=lambda row: (row["split"], row["parameter"], row["value"]))
+    for point in points:
+        result = point.result
+        row: Row = {"split": result.split, "parameter": point.parameter, "value": point.value, "seed": result.run.seed}
+        row |= {"images": result.scores.fields} | _cells("dice", result.dice)
+        rows.append(row | {"paper_dice": result.paper("dice")})
+    return rows
 
 
 def _identity(result: Result) -> Row:
     return {
         "row": result.run.row,
-        "label": LABELS[result.run.row],
+        "label": result.label,
         "split": result.split,
         "seed": result.run.seed,
-        "images": result.scores["fields"],
-        "groups": result.scores["groups"],
+        "images": result.scores.fields,
+        "groups": result.scores.groups,
     }
+
+
+def _cells(name: str, score: Score) -> Row:
+    return {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}

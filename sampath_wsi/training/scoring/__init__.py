@@ -1,1 +1,1 @@
-"""Scores of models on prepared data: metrics, intervals, fields joined from tiles."""
+"""Tests of models on prepared data: fields joined from samples, scores with intervals, the paper's columns."""

@@ -1,7 +1,7 @@
-"""Scores of a model on a split of prepared data: each pixel of a field counts once, unlabelled pixels not at all.
+"""Tests of a model bundle, and of vanilla SAM prompted with dots, on a split of prepared data.
 
-What is written is described in :mod:`.score_files`; with ``maps`` also ``labels/FIELD.png`` (uint8,
-label values) and ``pictures/FIELD.png`` (image, true and predicted outlines).
+Each pixel of a field counts once, unlabelled pixels not at all. :mod:`.scores` describes what is written; with ``maps``
+also ``labels/FIELD.png`` (uint8, label values) and ``pictures/FIELD.png`` (image, true and predicted outlines).
 """
 
 from __future__ import annotations
@@ -9,34 +9,55 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from sampath_wsi import __version__
+from sampath_wsi.classes import TissueClass, colour_table
 from sampath_wsi.errors import DataError
-from sampath_wsi.files import write_json, written_aside
-from sampath_wsi.machine.device import describe_machine
-from sampath_wsi.metrics import ConfusionMatrix
+from sampath_wsi.files import sha256, write_json, written_aside
+from sampath_wsi.machine.device import choose_precision, describe_machine, leased_device
+from sampath_wsi.metrics import LEVEL, RESAMPLES, ConfusionMatrix, Counts
+from sampath_wsi.model.bundle import load_bundle
+from sampath_wsi.model.card import CARD_NAME, ModelCard
+from sampath_wsi.model.prompted import dots_of_instances, segment_by_dots
+from sampath_wsi.model.registry import find_encoder
+from sampath_wsi.model.vanilla_sam import load_vanilla_sam
+from sampath_wsi.model.zoo import resolve_model
 from sampath_wsi.progress import Progress
+from sampath_wsi.stages.infer.predictor import Predictor, default_batch
+from sampath_wsi.stages.report import edges
+from sampath_wsi.stages.vectorize.label_maps import without_small_regions
 from sampath_wsi.training.data.leakage import leakage_of
-from sampath_wsi.training.data.prepared import DatasetInfo, PreparedData
-from sampath_wsi.training.scoring.fields import Field, fields_of, read_field
-from sampath_wsi.training.scoring.paper_metrics import rule_for
-from sampath_wsi.training.scoring.pictures import side_by_side
-from sampath_wsi.training.scoring.score_files import COUNTS_NAME, SCORES_NAME, FieldCounts, summary_of, write_counts
+from sampath_wsi.training.data.prepared import PreparedData, read_prepared
+from sampath_wsi.training.scoring.fields import Field, FieldPredictor, fields_of, read_field, read_field_instances
+from sampath_wsi.training.scoring.paper import as_in_the_paper, rule_for
+from sampath_wsi.training.scoring.scores import (
+    COUNTS_NAME,
+    SCORES_NAME,
+    SEED,
+    Options,
+    Scores,
+    Seconds,
+    scores_of,
+    write_counts,
+)
 
 log = logging.getLogger(__name__)
 
-Labeller = Callable[[Field, NDArray[np.uint8]], tuple[NDArray[np.uint8], float]]
-"""Field and image ``(H, W, 3)`` to labels ``(H, W)`` and the seconds that the model took."""
+MPP_TOLERANCE = 0.01
+_PANEL_PX = 640
+_GAP_PX = 8
+
+Labels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -65,112 +86,218 @@ class ScoringSpec:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is tested.
-
-    Parameters
-    ----------
-    name, weights_sha256
-        What it is called, and which weights it has.
-    label
-        How it labels a field.
-    device
-        Where it runs.
-    options
-        How it was used, for the record.
-    prompted
-        Whether it was shown where the truth is (vanilla SAM).
-    """
+class _Model:
+    """A model that is ready to be tested."""
 
     name: str
     weights_sha256: str
-    label: Labeller
+    label: Callable[[Field, NDArray[np.uint8]], tuple[Labels, float]]
+    """Field and image ``(H, W, 3)`` to labels ``(H, W)`` and the seconds that the model took."""
     device: torch.device
-    options: dict[str, Any]
+    options: Options
+    """How it is used, for the record."""
     prompted: bool = False
+    """Whether it is shown where the truth is (vanilla SAM)."""
 
 
-def run_test(
-    subject: Subject, data: PreparedData, spec: ScoringSpec, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Test on the fields of a split, and write what came of it.
+def score_model(
+    model: str | Path,
+    spec: ScoringSpec,
+    *,
+    tta: int = 1,
+    min_area_um2: float = 0.0,
+    precision: str = "fp32",
+    batch: int | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Test a model bundle.
 
-    Returns
-    -------
-    What ``scores.json`` says.
+    Parameters
+    ----------
+    model
+        Its name or path.
+    tta
+        Test-time augmentation: symmetric versions of each window that are averaged, 1, 4 or 8.
+    min_area_um2
+        Smaller regions of the label map are merged into their surroundings, as where slides are vectorized.
+    precision
+        Of the encoders. In fp32 the scores do not depend on the device.
+    batch
+        Windows at once; by device if None.
 
     Raises
     ------
+    ModelError
+        If the model cannot be used.
     DataError
-        If the split is empty, not labelled at all, or cannot be read.
+        If the data cannot be used, or are not of the model's classes and resolution.
+    ConfigError
+        If an option makes no sense.
     """
+    card = ModelCard.read(resolve_model(model) / CARD_NAME)
+    data = read_prepared(spec.data, spec.splits)
+    _check_fit(card, data)
+    with leased_device(spec.device) as device:
+        bundle, how = load_bundle(model), choose_precision(precision, device)
+        at_once = batch or default_batch(device, card)
+        predictor = Predictor(bundle, device, how)
+        predict = FieldPredictor(predictor, len(card.classes), card.tile_px, card.output_stride, at_once, tta)
+
+        def label(_: Field, image: NDArray[np.uint8]) -> tuple[Labels, float]:
+            before = predict.model_seconds
+            labels = without_small_regions(predict(image), min_area_um2 / data.info.mpp**2)
+            return labels, predict.model_seconds - before
+
+        options: Options = {"tta": tta, "min_area_um2": min_area_um2, "precision": how, "batch": at_once}
+        options["tile_px"] = card.tile_px
+        return _run(_Model(card.name, bundle.weights_sha256, label, device, options), data, spec, progress)
+
+
+def score_prompts(
+    sam: str | Path, spec: ScoringSpec, *, drop_larger_than: float | None = None, progress: Progress | None = None
+) -> Scores:
+    """Test vanilla SAM with one dot in each instance, on data of two classes of which the second has instances.
+
+    Parameters
+    ----------
+    sam
+        Path or name of its checkpoint.
+    drop_larger_than
+        See :func:`sampath_wsi.model.prompted.segment_by_dots`.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint cannot be had or is not a SAM's.
+    DataError
+        If the data cannot be used, or have other classes than background and gland, or no instances.
+    """
+    data = read_prepared(spec.data, spec.splits)
+    _check_has_instances(data, spec.split)
+    path = find_encoder(sam)
+    with leased_device(spec.device) as device:
+        model = load_vanilla_sam(path).to(device)
+
+        def label(field: Field, image: NDArray[np.uint8]) -> tuple[Labels, float]:
+            dots = dots_of_instances(read_field_instances(data, field))
+            begun = time.perf_counter()
+            labels = segment_by_dots(model, image, dots, drop_larger_than=drop_larger_than)
+            return labels, time.perf_counter() - begun
+
+        options: Options = {"prompts": "one dot a gland", "drop_larger_than": drop_larger_than}
+        vanilla = _Model(f"vanilla SAM ({path.stem})", sha256(path), label, device, options, prompted=True)
+        return _run(vanilla, data, spec, progress)
+
+
+def _check_fit(card: ModelCard, data: PreparedData) -> None:
+    names, wanted = [c.name for c in data.info.classes], [c.name for c in card.classes]
+    if names != wanted:
+        raise DataError(
+            f"{data.folder} has the classes {', '.join(names)}, the model {card.name} {', '.join(wanted)}",
+            "Prepare the data with the model's classes, in its order.",
+        )
+    if abs(data.info.mpp - card.mpp) > MPP_TOLERANCE * card.mpp:
+        raise DataError(
+            f"{data.folder} has {data.info.mpp} um/px, the model {card.name} wants {card.mpp}",
+            "Prepare the data at the model's resolution.",
+        )
+
+
+def _check_has_instances(data: PreparedData, split: str) -> None:
+    names = [c.name for c in data.info.classes]
+    if len(names) != 2:
+        raise DataError(
+            f"{data.folder} has {len(names)} classes ({', '.join(names)}), dots tell a gland from the background alone",
+            "Test vanilla SAM on data of two classes with instances, such as CRAG or GlaS.",
+        )
+    if without := [s.sample for s in data.split(split) if not s.instances]:
+        raise DataError(
+            f"{data.folder}: {len(without)} samples of the split {split!r} have no instances, such as {without[0]}",
+            "Prepare the data with instances.",
+        )
+
+
+def _run(model: _Model, data: PreparedData, spec: ScoringSpec, progress: Progress | None) -> Scores:
+    """Test on the fields of a split, and write scores and counts; DataError if no pixel of the split is labelled."""
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     leakage = leakage_of(data)
     log.log(logging.WARNING if leakage.leaks else logging.INFO, "%s: %s", spec.data, leakage.summary)
-    machine = describe_machine(subject.device, 1, spec.threads)
-    log.info("test: %s (weights %s) on %s", subject.name, subject.weights_sha256[:12], machine)
-    counts, seconds = _count(subject.label, data, spec, progress)
+    machine = describe_machine(model.device, 1, spec.threads)
+    log.info("test: %s (weights %s) on %s", model.name, model.weights_sha256[:12], machine)
+    fields = fields_of(data.split(spec.split))
+    counts, seconds = _count(model, fields, data, spec, progress)
+    total, groups = ConfusionMatrix(counts.sum(0)), [field.group for field in fields]
     class_names = [c.name for c in data.info.classes]
-    scores = {
-        "model": subject.name,
-        "weights_sha256": subject.weights_sha256,
-        "data": data.info.name,
-        "split": spec.split,
-        "splits_file": None if spec.splits is None else str(spec.splits),
-        **summary_of(counts, class_names, rule_for(len(class_names), prompted=subject.prompted)),
-        "seconds_per_image": seconds,
-        "device": machine,
-        "leakage": leakage.to_json(),
-        "options": subject.options | {"threads": torch.get_num_threads()},
-        "software": {
+    scores = Scores(
+        model=model.name,
+        weights_sha256=model.weights_sha256,
+        data=data.info.name,
+        split=spec.split,
+        splits_file=None if spec.splits is None else str(spec.splits),
+        fields=len(fields),
+        groups=len(set(groups)),
+        classes=class_names,
+        confusion=total.counts.tolist(),
+        scores=scores_of(counts, groups, class_names),
+        bootstrap={"level": LEVEL, "resamples": RESAMPLES, "seed": SEED},
+        as_in_the_paper=as_in_the_paper(total, rule_for(len(class_names), prompted=model.prompted)),
+        seconds_per_image=seconds,
+        device=machine,
+        leakage=leakage.to_json(),
+        options=model.options | {"threads": torch.get_num_threads()},
+        software={
             "sampath_wsi": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in ("numpy", "torch", "timm", "segment-anything")},
         },
-    }
-    write_counts(spec.out / COUNTS_NAME, counts)
-    write_json(spec.out / SCORES_NAME, scores)
+    )
+    write_counts(spec.out / COUNTS_NAME, fields, counts)
+    write_json(spec.out / SCORES_NAME, scores.model_dump())
     return scores
 
 
 def _count(
-    label: Labeller, data: PreparedData, spec: ScoringSpec, progress: Progress | None
-) -> tuple[FieldCounts, dict[str, float]]:
-    """Predict and count field by field; the confusion matrices, and the mean seconds a field."""
-    fields = fields_of(data.split(spec.split))
+    model: _Model, fields: Sequence[Field], data: PreparedData, spec: ScoringSpec, progress: Progress | None
+) -> tuple[Counts, Seconds]:
+    """Predict field by field, and count ``(n_fields, n_classes, n_classes + 1)`` pixels."""
     matrices, seconds = [], []
     for done, field in enumerate(fields, start=1):
         begun = time.perf_counter()
         image, truth = read_field(data, field)
-        predicted, model_seconds = label(field, image)
+        predicted, model_seconds = model.label(field, image)
         seconds.append((time.perf_counter() - begun, model_seconds))
         matrices.append(ConfusionMatrix.of(truth, predicted, len(data.info.classes)).counts)
         if spec.maps:
-            _write_maps(spec.out, field, image, truth, predicted, data.info)
+            picture = _side_by_side(image, truth, predicted, data.info.classes)
+            for folder, shown in (("labels", Image.fromarray(predicted)), ("pictures", picture)):
+                with written_aside(spec.out / folder / f"{field.name.replace('/', '_')}.png") as aside:
+                    shown.save(aside)
         if progress is not None:
             progress(done, len(fields), "fields")
     counts = np.stack(matrices)
     if not counts.any():
         raise DataError(f"{spec.data}: no pixel of the split {spec.split!r} is labelled", "Check its label maps.")
     # The first one also pays for what is made ready once.
-    mean, model = np.mean(seconds[1:] or seconds, axis=0).round(4).tolist()
-    names, groups, splits = zip(*((f.name, f.group, f.split) for f in fields), strict=True)
-    return FieldCounts(names, groups, splits, counts), {"mean": mean, "model": model}
+    mean, alone = np.mean(seconds[1:] or seconds, axis=0).round(4).tolist()
+    return counts, Seconds(mean=mean, model=alone)
 
 
-def _write_maps(
-    out: Path,
-    field: Field,
-    image: NDArray[np.uint8],
-    truth: NDArray[np.uint8],
-    predicted: NDArray[np.uint8],
-    info: DatasetInfo,
-) -> None:
-    name = f"{field.name.replace('/', '_')}.png"
-    for folder, picture in (
-        ("labels", Image.fromarray(predicted)),
-        ("pictures", side_by_side(image, truth, predicted, info.classes)),
-    ):
-        with written_aside(out / folder / name) as aside:
-            picture.save(aside)
+def _side_by_side(
+    image: NDArray[np.uint8], truth: Labels, predicted: Labels, classes: tuple[TissueClass, ...]
+) -> Image.Image:
+    """Draw image ``(H, W, 3)``, true and predicted labels ``(H, W)``; what is not labelled is faded in the truth."""
+    height, width = truth.shape
+    scale = min(1.0, _PANEL_PX / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+    canvas = Image.new("RGB", (3 * size[0] + 2 * _GAP_PX, size[1]), "white")
+    canvas.paste(Image.fromarray(small), (0, 0))
+    for position, labels in enumerate((truth, predicted), start=1):
+        shrunk = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+        panel = np.where((shrunk > 0)[..., None], small, small // 2 + 128).astype(np.uint8)
+        # Three pixels wide; where two outlines meet, that of the later class is on top (a gland's on its background's).
+        lines = ndimage.maximum_filter(np.where(edges(shrunk), shrunk, 0), 3)
+        panel[lines > 0] = colour_table(classes)[lines[lines > 0]]
+        canvas.paste(Image.fromarray(panel), (position * (size[0] + _GAP_PX), 0))
+    return canvas

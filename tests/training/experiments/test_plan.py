@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.runs.config import load_config
-from sampath_wsi.training.experiments.paper import BEST_WEIGHTS, LABELS, printed
-from sampath_wsi.training.experiments.plan import Experiment, plan_experiments
-from sampath_wsi.training.experiments.runs import Run
-from sampath_wsi.training.experiments.smoke import SMOKE_SETTINGS
+from sampath_wsi.training.experiments.plan import Experiment, Run, plan_experiments
+from sampath_wsi.training.scoring.paper import BEST_WEIGHTS, LABELS, printed
 from tests.conftest import ROOT
 
 WEIGHT = st.one_of(st.none(), st.floats(0, 3, allow_subnormal=False))
@@ -52,7 +50,7 @@ def test_every_row_of_table_1_is_run_with_every_seed_and_split() -> None:
 
 
 @pytest.mark.parametrize("name", ["bcss", "crag"])
-def test_sweeps_have_the_recipe_as_a_point_of_each_and_the_papers_best_is_the_recipe(name: str) -> None:
+def test_sweeps_pass_through_the_recipe_which_is_the_papers_best(name: str) -> None:
     experiment = plan()[name]
     alpha, beta = experiment.sweep_options["alpha"], experiment.sweep_options["beta"]
     assert (alpha, beta) == BEST_WEIGHTS[name]
@@ -90,6 +88,7 @@ def test_models_for_glas_begin_with_synthetic_glands() -> None:
 
 
 def test_settings_of_the_paper_rows_are_valid_recipes() -> None:
+    from sampath_wsi.synthetic.stand_ins import TINY_HIPT, TINY_SAM
     from sampath_wsi.training.recipe import read_recipe
 
     for changes in ({}, {"smoke": True}):
@@ -101,18 +100,12 @@ def test_settings_of_the_paper_rows_are_valid_recipes() -> None:
                 assert (recipe.architecture.sam is not None, recipe.architecture.pathology is not None) == parts
                 assert (recipe.seed, recipe.loss.iou, recipe.name) == (5, 0.5, f"{name}-{run.name}")
                 assert (recipe.epochs == 1) is bool(changes)
+                if changes:
+                    assert recipe.architecture.sam in (TINY_SAM, None)
+                    assert recipe.architecture.pathology in (TINY_HIPT, None)
 
 
-def test_the_tiny_encoders_have_the_shape_that_smoke_runs_want() -> None:
-    from sampath_wsi.synthetic.stand_ins import TINY_HIPT, TINY_SAM
-    from sampath_wsi.training.recipe import read_recipe
-
-    recipe = read_recipe(ROOT / "config" / "experiments" / "crag.yaml", SMOKE_SETTINGS)
-    assert recipe.architecture.sam == TINY_SAM
-    assert recipe.architecture.pathology == TINY_HIPT
-
-
-def test_what_changes_a_training_changes_its_folder_and_nothing_else_does(tmp_path: Path) -> None:
+def test_only_what_changes_a_training_changes_its_folder(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("loss: {focal: 0.25}\n")
     run = Run("sampath", 0)
@@ -126,7 +119,7 @@ def test_what_changes_a_training_changes_its_folder_and_nothing_else_does(tmp_pa
     assert first.parts[-3].startswith("sampath-seed0.")
     others = [card(folds=4), card(tile_px=512), card(pretrained=False), card(source="elsewhere"), card(2)]
     recipe.write_text("# a comment\nloss:\n  focal: 0.25\n")
-    assert card() == card(rows=["sampath"]) == card(flips=8) == card(device="cpu") == first
+    assert card() == card(rows=["sampath"]) == card(tta=8) == card(device="cpu") == first
     recipe.write_text("loss: {focal: 0.5}\n")
     assert len({first, *others, card()}) == 7
 
@@ -170,8 +163,8 @@ def test_text_of_the_command_line_becomes_numbers() -> None:
         experiments={
             "seeds": ["3", "4"],
             "devices": "2",
-            "crag": {"tile_px": "null", "pretrained": "false", "flips": "8"},
+            "crag": {"tile_px": "null", "pretrained": "false", "tta": "8"},
         }
     )["crag"]
     assert (crag.common["seeds"], crag.common["devices"]) == ([3, 4], 2)
-    assert (crag.own["tile_px"], crag.own["pretrained"], crag.own["flips"]) == (None, False, 8)
+    assert (crag.own["tile_px"], crag.own["pretrained"], crag.own["tta"]) == (None, False, 8)

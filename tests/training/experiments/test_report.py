@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from sampath_wsi.errors import DataError
+from sampath_wsi.metrics import ConfusionMatrix
 from sampath_wsi.training.experiments.report import write_report, write_sweep
-from sampath_wsi.training.experiments.runs import read_results
-from sampath_wsi.training.scoring.paper_metrics import rule_for
-from sampath_wsi.training.scoring.score_files import FieldCounts, summary_of
+from sampath_wsi.training.experiments.tables import read_results
+from sampath_wsi.training.scoring.paper import as_in_the_paper, rule_for
+from sampath_wsi.training.scoring.scores import Scores, Seconds, scores_of
 
 GLANDS = ("Background", "Gland")
 TISSUES = ("Tumor", "Stroma", "Inflammatory", "Necrosis", "Other")
@@ -27,18 +28,29 @@ def write_scores(path: Path, classes: tuple[str, ...], right: float, fields: int
     counts = rng.integers(80, 120, (fields, n, n + 1)) * (1 - right)
     counts[:, np.arange(n), np.arange(n) + 1] = 100 * n * right * rng.uniform(0.9, 1.1, (fields, n))
     names = tuple(f"f{k}" for k in range(fields))
-    field_counts = FieldCounts(names, names, ("test",) * fields, counts.astype(np.int64))
-    prompted = path.parents[1].name == "vanilla"
-    scores = {
-        "model": "m",
-        "split": "test",
-        **summary_of(field_counts, classes, rule_for(n, prompted=prompted)),
-        "seconds_per_image": {"mean": 0.6, "model": 0.5},
-        "device": "a | device",
-        "leakage": {"severity": "leak", "summary": "LEAKAGE", "samples": {"train": 5, "test": 3 * fields}},
-    }
+    counts = counts.astype(np.int64)
+    total = ConfusionMatrix(counts.sum(0))
+    scores = Scores(
+        model="m",
+        weights_sha256="0",
+        data="d",
+        split="test",
+        splits_file=None,
+        fields=fields,
+        groups=fields,
+        classes=list(classes),
+        confusion=total.counts.tolist(),
+        scores=scores_of(counts, names, classes),
+        bootstrap={},
+        as_in_the_paper=as_in_the_paper(total, rule_for(n, prompted=path.parents[1].name == "vanilla")),
+        seconds_per_image=Seconds(mean=0.6, model=0.5),
+        device="a | device",
+        leakage={"severity": "leak", "summary": "LEAKAGE", "samples": {"train": 5, "test": 3 * fields}},
+        options={},
+        software={},
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(scores))
+    path.write_text(scores.model_dump_json())
     return path
 
 
@@ -167,4 +179,4 @@ def test_what_is_no_result_is_named(tmp_path: Path, path: str, content: str | No
     elif content is not None:
         file.write_text(content)
     with pytest.raises(DataError, match=message):
-        read_results([file])
+        read_results("crag", [file])

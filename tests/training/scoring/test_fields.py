@@ -16,8 +16,14 @@ from sampath_wsi.model.sampath import predict_labels, upsample_logits
 from sampath_wsi.stages.infer.stage import ModelSpec
 from sampath_wsi.training.data.prepared import DatasetInfo, PreparedData, read_prepared
 from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
-from sampath_wsi.training.scoring.field_prediction import SYMMETRIES, FieldPredictor, upsampled_labels
-from sampath_wsi.training.scoring.fields import fields_of, read_field, read_field_instances
+from sampath_wsi.training.scoring.fields import (
+    SYMMETRIES,
+    FieldPredictor,
+    fields_of,
+    read_field,
+    read_field_instances,
+    upsampled_labels,
+)
 from tests.helpers import CLASSES, ColourModel
 
 STRIDE = 4
@@ -81,12 +87,12 @@ def _colour_model(stride: int = STRIDE) -> ColourModel:
 
 @settings(max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([1, 4, 8]), st.integers(1, 5), st.integers(0, 9))
-def test_windows_give_what_one_image_gives(height: int, width: int, flips: int, batch: int, seed: int) -> None:
+def test_windows_give_what_one_image_gives(height: int, width: int, tta: int, batch: int, seed: int) -> None:
     """For a model whose output depends on the place alone; near ties rounding decides."""
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     whole, windows = (
         FieldPredictor(_colour_model(), 3, 96, STRIDE),
-        FieldPredictor(_colour_model(), 3, 32, STRIDE, batch, flips),
+        FieldPredictor(_colour_model(), 3, 32, STRIDE, batch, tta),
     )
     expected, found = whole.map_of(image), windows.map_of(image)
     assert found.shape == (3, -(-height // STRIDE), -(-width // STRIDE))
@@ -121,8 +127,8 @@ def test_every_window_is_seen_and_the_whole_batch_at_once() -> None:
     assert predictor.model_seconds > 0
 
 
-@pytest.mark.parametrize("flips", SYMMETRIES)
-def test_symmetric_versions_are_averaged(flips: int) -> None:
+@pytest.mark.parametrize("tta", SYMMETRIES)
+def test_symmetric_versions_are_averaged(tta: int) -> None:
     """A model that sees a wedge in the corner of whatever it is shown; turned back, the wedge is in each corner."""
     size = 8
 
@@ -131,11 +137,11 @@ def test_symmetric_versions_are_averaged(flips: int) -> None:
         first = np.where((y < 3) & (x <= y), 240, 0).astype(np.uint8)
         return np.repeat(np.stack([first, 255 - first])[None], len(rgb), 0), np.zeros((len(rgb), 2), np.float32)
 
-    found = FieldPredictor(wedge, 2, size, 1, 1, flips).map_of(np.zeros((size, size, 3), np.uint8))
+    found = FieldPredictor(wedge, 2, size, 1, 1, tta).map_of(np.zeros((size, size, 3), np.uint8))
     one = wedge(np.zeros((1, 1, 1, 3)))[0][0].astype(float)
     versions = [one, one[:, ::-1], one[:, :, ::-1], one[:, ::-1, ::-1]]
     versions += [version.swapaxes(1, 2) for version in versions]
-    np.testing.assert_allclose(found, np.mean(versions[:flips], axis=0), atol=1e-3)
+    np.testing.assert_allclose(found, np.mean(versions[:tta], axis=0), atol=1e-3)
 
 
 def test_windows_blend_over_the_widest_of_their_overlaps() -> None:
@@ -149,6 +155,6 @@ def test_windows_blend_over_the_widest_of_their_overlaps() -> None:
     np.testing.assert_allclose(line[10:15], (0, 40, 120, 200, 240), rtol=1e-5)
 
 
-def test_other_numbers_of_flips_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"flips: 3\. Use one of 1, 4, 8"):
-        FieldPredictor(_colour_model(), 3, 32, STRIDE, flips=3)
+def test_other_numbers_of_versions_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"tta: 3\. Use one of 1, 4, 8"):
+        FieldPredictor(_colour_model(), 3, 32, STRIDE, tta=3)

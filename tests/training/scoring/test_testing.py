@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -12,12 +13,10 @@ from PIL import Image
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.cli import main
-from sampath_wsi.errors import DataError
 from sampath_wsi.metrics import ConfusionMatrix
 from sampath_wsi.synthetic.stand_ins import write_tiny_encoder
 from sampath_wsi.training.data.prepared import DatasetInfo, read_prepared
 from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
-from sampath_wsi.training.scoring.score_files import read_counts
 
 COLOURS = {"Tumor": (200, 0, 0), "Stroma": (150, 200, 150), "Necrosis": (50, 50, 50)}
 GLANDS = {"Background": (180, 180, 180), "Gland": (200, 0, 0)}
@@ -88,7 +87,7 @@ def test_a_model_is_scored(
     assert len(scores["weights_sha256"]) == 64
     assert scores["leakage"]["severity"] == "leak"  # the field's group is also in the split "unlabelled"
     assert scores["options"] == {
-        "flips": 1,
+        "tta": 1,
         "min_area_um2": 0.0,
         "precision": "fp32",
         "batch": 2,
@@ -97,19 +96,23 @@ def test_a_model_is_scored(
     }
     assert 0 < scores["seconds_per_image"]["model"] <= scores["seconds_per_image"]["mean"]
 
-    counts = read_counts(tmp_path / "a" / "counts.csv")
-    assert counts.fields == ("s0", "s1", "s2", "region/1")
-    assert counts.groups == ("g0", "g0", "g1", "g2")
+    with (tmp_path / "a" / "counts.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["field"] for row in rows] == ["s0", "s1", "s2", "region/1"]
+    assert [row["group"] for row in rows] == ["g0", "g0", "g1", "g2"]
     truths = {s.sample: read_prepared(data).read(s)[1] for s in read_prepared(data).samples}
     truths["region/1"] = np.hstack([truths["t0"], truths["t1"][:, 20:]])
-    for field, matrix in zip(counts.fields, counts.counts, strict=True):
-        name = f"{field.replace('/', '_')}.png"
-        predicted = np.asarray(Image.open(tmp_path / "a" / "labels" / name))
-        assert (matrix == ConfusionMatrix.of(truths[field], predicted, 3).counts).all()
-        assert matrix.sum() == (truths[field] > 0).sum()
+    total = ConfusionMatrix.empty(3)
+    for row in rows:
+        truth, name = truths[row["field"]], f"{row['field'].replace('/', '_')}.png"
+        matrix = ConfusionMatrix.of(truth, np.asarray(Image.open(tmp_path / "a" / "labels" / name)), 3)
+        assert matrix.counts.sum() == (truth > 0).sum()
+        for i, j in np.ndindex(3, 4):
+            assert int(row[f"true_{i + 1}_predicted_{j}"]) == matrix.counts[i, j]
         assert np.asarray(Image.open(tmp_path / "a" / "pictures" / name)).ndim == 3
-    assert scores["confusion"] == counts.total.counts.tolist()
-    assert {name: entry["value"] for name, entry in scores["scores"].items()} == counts.total.scores(list(COLOURS))
+        total += matrix
+    assert scores["confusion"] == total.counts.tolist()
+    assert {name: entry["value"] for name, entry in scores["scores"].items()} == total.scores(list(COLOURS))
     for entry in scores["scores"].values():
         assert entry["low"] <= entry["value"] <= entry["high"]
         assert entry["group_low"] <= entry["group_high"]
@@ -117,9 +120,9 @@ def test_a_model_is_scored(
 
     splits = tmp_path / "splits.csv"
     splits.write_text("sample,split\ns0,other\ns2,test\n")
-    assert _run(capsys, monkeypatch, *words, "--out", tmp_path / "b", "--splits", splits, "--flips", 4)[0] == 0
+    assert _run(capsys, monkeypatch, *words, "--out", tmp_path / "b", "--splits", splits, "--tta", 4)[0] == 0
     scores = json.loads((tmp_path / "b" / "scores.json").read_text())
-    assert (scores["fields"], scores["splits_file"], scores["options"]["flips"]) == (1, str(splits), 4)
+    assert (scores["fields"], scores["splits_file"], scores["options"]["tta"]) == (1, str(splits), 4)
     assert scores["scores"]["accuracy"]["low"] is None
     assert scores["leakage"]["severity"] == "none"
     assert not (tmp_path / "b" / "labels").exists()
@@ -129,7 +132,8 @@ def test_vanilla_sam_is_scored(
     glands: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tiny_encoder("sam", tmp_path / "sam.pth")
-    words = ("test-dots", "--sam", tmp_path / "sam.pth", "--data", glands, "--device", "cpu", "--out", tmp_path / "a")
+    write = ("--out", tmp_path / "a", "--device", "cpu")
+    words = ("test-prompts", "--sam", tmp_path / "sam.pth", "--data", glands, *write)
     assert _run(capsys, monkeypatch, *words, "--maps")[0] == 0
     scores = json.loads((tmp_path / "a" / "scores.json").read_text())
     assert scores["model"] == "vanilla SAM (sam)"
@@ -167,29 +171,24 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     write_tiny_encoder("sam", tmp_path / "sam.pth")
     coarse = _rewrite(tmp_path / "coarse", data, mpp=1.0)
-    test, dots = ("test", tiny_model, "--data"), ("test-dots", "--sam", tmp_path / "sam.pth", "--data")
+    test, dots = ("test", tiny_model, "--data"), ("test-prompts", "--sam", tmp_path / "sam.pth", "--data")
     for words, message in (
         ((*test, glands), "has the classes Background, Gland, the model tiny Tumor, Stroma, Necrosis"),
         ((*test, coarse), "has 1.0 um/px, the model tiny wants 0.5"),
         ((*test, data, "--split", "val"), "no sample of the split 'val'"),
         ((*test, data, "--split", "unlabelled"), "no pixel of the split 'unlabelled' is labelled"),
-        ((*test, data, "--flips", 2), "flips: 2. Use one of 1, 4, 8"),
+        ((*test, data, "--tta", 2), "tta: 2. Use one of 1, 4, 8"),
         (("test", "nothing", "--data", data), "there is no model 'nothing'"),
         ((*dots, data), "has 3 classes (Tumor, Stroma, Necrosis)"),
         ((*dots, glands, "--split", "val"), "1 samples of the split 'val' have no instances, such as bare"),
-        (("test-dots", "--sam", tmp_path / "no.pth", "--data", glands), "there are no such encoder weights"),
+        (("test-prompts", "--sam", tmp_path / "no.pth", "--data", glands), "there are no such encoder weights"),
+        ((*test, data, "--flips=4"), "there is no option --flips. It is called --tta now"),
+        (
+            ("test-dots", "--sam", "sam_vit_b", "--data", glands),
+            "no command test-dots. It is called test-prompts now",
+        ),
     ):
         code, last = _run(capsys, monkeypatch, *words, "--out", tmp_path / "out", "--device", "cpu")
         assert code == 2
         assert message in last
     assert not (tmp_path / "out").exists()
-
-
-def test_counts_that_are_none_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "counts.csv"
-    with pytest.raises(DataError, match=r"counts\.csv cannot be read"):
-        read_counts(path)
-    for content in ("", "field,group,split\n", "field,group,split,true_1_predicted_0,true_1_predicted_2\na,b,c,1,2\n"):
-        path.write_text(content)
-        with pytest.raises(DataError, match=r"counts\.csv (holds no counts|cannot be read)"):
-            read_counts(path)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from sampath_wsi.metrics import ConfusionMatrix
-from sampath_wsi.training.scoring.paper_metrics import PRINTED, as_in_the_paper, iou_of_dice, rule_for
+from sampath_wsi.training.scoring.paper import PRINTED, as_in_the_paper, iou_of_dice, rule_for
 
 PIXELS = 10_000_000
-CORRECTED = {"Fine-tuned SAM (w.o. F_p)": 0.7262, "SAM-Path w.o. F_s": 0.6936, "SAM-Path": 0.7923}
+CORRECTED = {"no_pathology": 0.7262, "no_sam": 0.6936, "sampath": 0.7923}
 
 
 def _glands(dice: float, recall: float) -> ConfusionMatrix:
@@ -20,12 +20,12 @@ def _glands(dice: float, recall: float) -> ConfusionMatrix:
 
 
 def _values(matrix: ConfusionMatrix, rule: str) -> dict[str, float]:
-    return {name: score["value"] for name, score in as_in_the_paper(matrix, rule).items()}  # type: ignore[arg-type]
+    return {name: score.value for name, score in as_in_the_paper(matrix, rule).items()}  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("row", [row for row, printed in PRINTED.items() if printed["BCSS"]])
+@pytest.mark.parametrize("row", [row for row, printed in PRINTED.items() if "bcss" in printed])
 def test_bcss(row: str) -> None:
-    dice, iou = PRINTED[row]["BCSS"]  # type: ignore[misc]
+    dice, iou = PRINTED[row]["bcss"]
     right = round(dice * PIXELS)
     matrix = ConfusionMatrix(np.array([[0, right - 500, PIXELS - right], [0, 0, 500]]))
     assert _values(matrix, rule_for(5)) == {"dice": pytest.approx(dice, abs=1e-6), "iou": pytest.approx(iou, abs=6e-5)}
@@ -33,7 +33,7 @@ def test_bcss(row: str) -> None:
 
 @pytest.mark.parametrize("row", CORRECTED)
 def test_crag_prints_recall_as_iou(row: str) -> None:
-    dice, iou = PRINTED[row]["CRAG"]  # type: ignore[misc]
+    dice, iou = PRINTED[row]["crag"]
     matrix = _glands(dice, recall=iou)
     found = _values(matrix, rule_for(2))
     assert found["dice"] == pytest.approx(dice, abs=1e-6)
@@ -42,10 +42,10 @@ def test_crag_prints_recall_as_iou(row: str) -> None:
     assert found["iou_corrected"] == pytest.approx(matrix.per_class("iou")[1])
 
 
-@pytest.mark.parametrize("row", ["Vanilla SAM", "Vanilla SAM with post-processing"])
+@pytest.mark.parametrize("row", ["vanilla", "vanilla_pp"])
 def test_vanilla_sam_prints_true_iou(row: str) -> None:
-    dice, iou = PRINTED[row]["CRAG"]  # type: ignore[misc]
-    assert PRINTED[row]["BCSS"] is None
+    dice, iou = PRINTED[row]["crag"]
+    assert "bcss" not in PRINTED[row]
     found = _values(_glands(dice, recall=0.7), rule_for(2, prompted=True))
     assert found["iou"] == found["iou_corrected"] == pytest.approx(iou, abs=1.1e-4)
 

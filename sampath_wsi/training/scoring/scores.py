@@ -1,0 +1,122 @@
+"""The files that a test leaves: ``scores.json`` for people and tables, ``counts.csv`` to score any part of it again.
+
+``counts.csv`` has a row a field: ``field``, ``group``, ``split``, and the field's confusion matrix, row by row:
+``true_I_predicted_J`` = pixels of class I (1, 2, ...) that were given class J (0 = none). The sum of any rows is the
+confusion matrix of those fields. ``scores.json`` is :class:`Scores`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from sampath_wsi.errors import DataError
+from sampath_wsi.files import write_table
+from sampath_wsi.metrics import ConfusionMatrix, Counts, bootstrap
+from sampath_wsi.training.scoring.paper import PaperScore
+
+if TYPE_CHECKING:
+    from sampath_wsi.training.scoring.fields import Field
+
+SCORES_NAME, COUNTS_NAME = "scores.json", "counts.csv"
+SEED = 0
+
+Options = dict[str, int | float | str | None]
+"""How a model was used, by name."""
+
+
+class Score(BaseModel):
+    """A score with its bootstrap intervals over fields and over groups; None where there are fewer than two."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    group_low: float | None = None
+    group_high: float | None = None
+
+
+class Seconds(BaseModel):
+    """Mean seconds a field, without the first one if there are several."""
+
+    mean: float
+    """Everything from file to label map."""
+    model: float
+    """The model alone."""
+
+
+class Scores(BaseModel):
+    """A test of a model on a split of prepared data."""
+
+    model: str
+    weights_sha256: str
+    data: str
+    split: str
+    splits_file: str | None
+    fields: int
+    groups: int
+    classes: list[str]
+    confusion: list[list[int]]
+    """Row = true class, column 0 = predicted as none, column j = as class j."""
+    scores: dict[str, Score]
+    """By name, as :meth:`sampath_wsi.metrics.ConfusionMatrix.scores`: what the data do not define is left out."""
+    bootstrap: dict[str, int | float]
+    """``level``, ``resamples`` and ``seed``."""
+    as_in_the_paper: dict[str, PaperScore]
+    """``dice``, ``iou`` and for glands ``iou_corrected``, see :mod:`sampath_wsi.training.scoring.paper`."""
+    seconds_per_image: Seconds
+    device: str
+    leakage: dict[str, Any]
+    """See :meth:`sampath_wsi.training.data.leakage.LeakageReport.to_json`."""
+    options: Options
+    software: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Scores:
+        """Read ``scores.json``.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read, or lacks something.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            missing = [str(problem["loc"][0]) for problem in error.errors() if problem["type"] == "missing"]
+            what = f"does not say {min(missing)}" if missing else "cannot be read (no scores of a test)"
+            raise DataError(f"{path} {what}", "Run the test again.") from error
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({type(error).__name__})", "Run the test again.") from error
+
+
+def scores_of(counts: Counts, groups: Sequence[str], class_names: Sequence[str]) -> dict[str, Score]:
+    """Return all scores of the sum of fields, with intervals.
+
+    Parameters
+    ----------
+    counts
+        Their confusion matrices, ``(n_fields, n_classes, n_classes + 1)``.
+    groups
+        The group of each field.
+    """
+    over_fields = bootstrap(counts, class_names, seed=SEED)
+    over_groups = bootstrap(counts, class_names, groups=groups, seed=SEED)
+    found = {}
+    for name, value in ConfusionMatrix(counts.sum(0)).scores(class_names).items():
+        low, high = over_fields.get(name, (None, None))
+        group_low, group_high = over_groups.get(name, (None, None))
+        found[name] = Score(value=value, low=low, high=high, group_low=group_low, group_high=group_high)
+    return found
+
+
+def write_counts(path: Path, fields: Sequence[Field], counts: Counts) -> None:
+    """Write ``counts.csv``; ``counts`` as for :func:`scores_of`."""
+    rows: list[dict[str, object]] = []
+    for field, matrix in zip(fields, counts, strict=True):
+        cells = {f"true_{i + 1}_predicted_{j}": int(matrix[i, j]) for i, j in np.ndindex(matrix.shape)}
+        rows.append({"field": field.name, "group": field.group, "split": field.split, **cells})
+    write_table(path, rows)
