@@ -74,12 +74,9 @@ def test_without_mpp_it_says_so_and_what_it_can(tmp_path: Path, tiny_model: Path
     assert "not square" in given.warnings[0]
 
 
-def test_a_slide_without_a_pyramid_or_tissue_warns(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slide_without_a_pyramid_or_tissue_warns(tmp_path: Path, tiny_model: Path) -> None:
     slide = write_slide(tmp_path / "empty.tif", np.full((400, 400, 3), 245, np.uint8))
-    monkeypatch.setattr("sampath_wsi.runs.inspection._SINGLE_LEVEL_PX", 1e4)
-    report = inspect(slide, model=str(tiny_model))
+    report = inspect(slide, model=str(tiny_model), large_px=1e4)
     assert report.warnings[0].startswith("it has no pyramid")
     assert report.warnings[1] == "no tissue was found"
     assert report.estimate is None

@@ -1,4 +1,4 @@
-"""What `--dry-run` prints: what a stage would write, and from where it would go on. Nothing is written."""
+"""Print what a command would write, and from where it would go on (`--dry-run`). Nothing is written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 
 if TYPE_CHECKING:
     from sampath_wsi.model.ready import ReadyModel
@@ -19,7 +20,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 
 
 def say_tiles(out: Path, plan: TilePlan) -> None:
-    """Of stage 1."""
+    """Print the plan of stage 1."""
     from sampath_wsi.stages.tile import finished_tiles
 
     grid = plan.provenance.grid
@@ -34,7 +35,7 @@ def say_tiles(out: Path, plan: TilePlan) -> None:
 
 
 def say_probabilities(out: Path, tiles: Path, model: ReadyModel, part: Part | None) -> None:
-    """Of stage 2."""
+    """Print the plan of stage 2."""
     from sampath_wsi.stages.infer.parts import held_batches
     from sampath_wsi.stages.infer.stage import plan_probabilities
     from sampath_wsi.stores.store import open_store
@@ -52,7 +53,7 @@ def say_probabilities(out: Path, tiles: Path, model: ReadyModel, part: Part | No
 
 
 def say_segmentation(out: Path, planned: Provenance, bytes_a_value: int) -> None:
-    """Of stage 3, which begins anew when it was cut off."""
+    """Print the plan of stage 3, which begins anew when it was cut off."""
     width, height = planned.grid.map_size_map_px
     classes = len(planned.options["classes"])
     what = f"a map of {width} x {height} px at {planned.grid.mpp_map:g} um/px, {classes} classes"
@@ -61,7 +62,7 @@ def say_segmentation(out: Path, planned: Provenance, bytes_a_value: int) -> None
 
 
 def say_objects(out: Path, segmentation: Path) -> None:
-    """Of stage 4, which always draws everything."""
+    """Print the plan of stage 4, which always draws everything."""
     from sampath_wsi.stores.store import open_store
 
     planned = open_store(segmentation, "segmentation")[1]
@@ -72,13 +73,13 @@ def say_objects(out: Path, segmentation: Path) -> None:
 
 
 def say_pictures(files: Iterable[Path], what: str) -> None:
-    """Of pictures and summaries, which are always made anew."""
+    """Print the plan of pictures and summaries, which are always made anew."""
     for file in files:
         print(f"{file}: {what}; {'is there and would be replaced' if file.exists() else 'begins'}")
 
 
 def say_training(run: Run) -> None:
-    """Of a training."""
+    """Print the plan of a training."""
     recipe, classes = run.recipe, ", ".join(run.classes)
     print(
         f"{run.out}: recipe {recipe.name}, {recipe.epochs} epochs of {run.batches} batches of {recipe.batch_size} "
@@ -91,7 +92,7 @@ def say_training(run: Run) -> None:
 def _say(out: Path, planned: Provenance, what: str, most_bytes: int, done: str | None) -> None:
     from sampath_wsi.stores.store import is_begun, is_finished
 
-    print(f"{out}: {what}; at most {size(most_bytes)}")
+    print(f"{out}: {what}; at most {decimal(most_bytes)}")
     if is_finished(out, planned):
         state = "is finished: nothing to do"
     elif done is not None and is_begun(out, planned):
@@ -101,12 +102,3 @@ def _say(out: Path, planned: Provenance, what: str, most_bytes: int, done: str |
     else:
         state = "begins"
     print(f"{out}: {state}")
-
-
-def size(count: float) -> str:
-    """Bytes for people: ``86 MB``, ``1.2 GB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

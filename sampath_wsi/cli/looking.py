@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 
 from sampath_wsi.cli.options import Device, Json, Model, Mpp
 from sampath_wsi.cli.run import shown_progress
+from sampath_wsi.progress import duration
 
 if TYPE_CHECKING:
     from sampath_wsi.runs.inspection import SlideReport
@@ -80,7 +82,7 @@ def inspect(
             progress=progress,
         )
     if as_json:
-        print(json.dumps(report.to_json(), indent=2))
+        print(json.dumps(asdict(report), indent=2))
     else:
         print("\n".join(_lines(report)))
 
@@ -91,47 +93,29 @@ def _lines(report: SlideReport) -> list[str]:
     if report.mpp:
         x, y = report.mpp
         rows[-1] = ("size", f"{width} x {height} px, {width * x / 1000:.3g} x {height * y / 1000:.3g} mm")
-        rows.append(("mpp", f"{_number(x, y)} um/px ({report.mpp_source})"))
+        rows.append(("mpp", f"{_mpp(x, y)} ({report.mpp_source})"))
     left, top, *size = report.bounds_level0_px
     whole = (left, top, *size) == (0, 0, width, height)
     rows.append(("bounds", "the whole slide" if whole else f"{size[0]} x {size[1]} px at ({left}, {top})"))
     for number, level in enumerate(report.levels):
-        mpp = f", {_number(*level.mpp)} um/px" if level.mpp else ""
+        mpp = f", {_mpp(*level.mpp)}" if level.mpp else ""
         across, down = level.size_px
         reader = "decoded directly" if level.reader == "direct" else "read by OpenSlide"
         rows.append((f"level {number}", f"{across} x {down} px, 1/{level.downsample:.6g}{mpp}, {reader}"))
-    rows += [*_tile_rows(report), *_estimate_rows(report), *(("warning", text) for text in report.warnings)]
+    if report.tissue_share is not None and report.tissue_mm2 is not None and report.grid is not None:
+        area = f"{report.tissue_mm2:.3f}" if report.tissue_mm2 < 10 else f"{report.tissue_mm2:,.1f}"
+        rows.append(("tissue", f"{100 * report.tissue_share:.1f} % of the bounds, {area} mm^2"))
+        what = f"{report.tile_px} px at {report.mpp_model:g} um/px, overlap {report.overlap_px} px"
+        of = f"{report.tiles} of {report.grid[0]} x {report.grid[1]} for the model {report.model}"
+        rows.append(("tiles", f"{of} ({what}), from level {report.level_read}"))
+    if (made := report.estimate) is not None:
+        parts = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in made.seconds.items())
+        rows.append(("time here", f"about {duration(sum(made.seconds.values()))} on {made.device}: {parts}"))
+        needed = f"about {decimal(made.results_bytes)}, and {decimal(made.tiles_bytes)} of tiles"
+        rows += [("disk", f"{needed} until they are predicted"), ("estimate", made.how)]
+    rows += [("warning", text) for text in report.warnings]
     return [report.path, *(f"  {name:10} {text}" for name, text in rows)]
 
 
-def _tile_rows(report: SlideReport) -> list[tuple[str, str]]:
-    if report.tissue_share is None or report.tissue_mm2 is None or report.grid is None:
-        return []
-    area = f"{report.tissue_mm2:.3f}" if report.tissue_mm2 < 10 else f"{report.tissue_mm2:,.1f}"
-    what = f"{report.tile_px} px at {report.mpp_model:g} um/px, overlap {report.overlap_px} px"
-    return [
-        ("tissue", f"{100 * report.tissue_share:.1f} % of the bounds, {area} mm^2"),
-        (
-            "tiles",
-            f"{report.tiles} of {report.grid[0]} x {report.grid[1]} for the model {report.model} "
-            f"({what}), from level {report.level_read}",
-        ),
-    ]
-
-
-def _estimate_rows(report: SlideReport) -> list[tuple[str, str]]:
-    from sampath_wsi.cli.dry_run import size
-    from sampath_wsi.progress import duration
-
-    if (made := report.estimate) is None:
-        return []
-    parts = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in made.seconds.items())
-    return [
-        ("time here", f"about {duration(made.total_s)} on {made.device}: {parts}"),
-        ("disk", f"about {size(made.results_bytes)}, and {size(made.tiles_bytes)} of tiles until they are predicted"),
-        ("estimate", made.how),
-    ]
-
-
-def _number(x: float, y: float) -> str:
-    return f"{x:.6g} x {y:.6g}"
+def _mpp(x: float, y: float) -> str:
+    return f"{x:.6g} x {y:.6g} um/px"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,25 +11,14 @@ import typer
 
 from sampath_wsi.cli.dry_run import DryRun, say_pictures
 from sampath_wsi.cli.options import Json, Mpp, Record
-from sampath_wsi.cli.outcomes import print_outcomes
 from sampath_wsi.cli.run import log, shown_progress, stage_run
 from sampath_wsi.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from sampath_wsi.cohort.table import SlideOutcome
 
-_SHOWN = {
-    "segmentation.geojson.gz": "Objects for QuPath",
-    "tiles.geojson.gz": "Tiles for QuPath",
-    "segmentation.ome.zarr": "Probabilities and classes",
-    "classes.ome.tif": "Class map for QuPath",
-    "probability.ome.tif": "Probability of a class",
-    "entropy.ome.tif": "Uncertainty",
-    "overlay.png": "Picture",
-    "thumbnail.jpg": "Picture without classes",
-    "summary.json": "Summary",
-    "evaluation.json": "Scores",
-}
+# So many failures are printed with their reasons.
+_MOST_REASONS = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -101,7 +91,12 @@ def cohort(
     write_cohort(outcomes, out)
     try:
         if page is not None:
-            _write_page(outcomes, results, page, out, model, settings)
+            from sampath_wsi.cohort.page import write_page
+            from sampath_wsi.model.card import CARD_NAME, ModelCard
+            from sampath_wsi.model.zoo import resolve_model
+
+            card = ModelCard.read(resolve_model(model) / CARD_NAME) if model else None
+            write_page(outcomes, results, page, table=out, card=card, config=settings)
     finally:
         print_outcomes(outcomes, results, table=out, page=page)
     if any(outcome.state == "failed" for outcome in outcomes):
@@ -120,20 +115,41 @@ def _read_settings(config: str | None) -> dict[str, Any] | None:
     return settings
 
 
-def _write_page(
-    outcomes: list[SlideOutcome],
-    results: Path,
-    page: Path,
-    table: Path,
-    model: str | None,
-    config: dict[str, Any] | None,
+def print_outcomes(
+    outcomes: Sequence[SlideOutcome], results: Path, *, table: Path, page: Path | None, took: str = ""
 ) -> None:
-    from sampath_wsi.cohort.page import write_page
-    from sampath_wsi.model.card import CARD_NAME, ModelCard
-    from sampath_wsi.model.zoo import resolve_model
+    """Print the last lines of a run: how many slides are done, which are not and why, and where everything is.
 
-    card = ModelCard.read(resolve_model(model) / CARD_NAME) if model else None
-    write_page(outcomes, results, page, table=table, card=card, config=config)
+    Of ``results``, ``table`` and ``page`` only those that exist are named.
+
+    Parameters
+    ----------
+    took
+        The time it took, as the first line tells it: ``", after 2 min"``.
+    """
+    missing = [outcome for outcome in outcomes if outcome.state != "done"]
+    print(f"{len(outcomes) - len(missing)} of {len(outcomes)} slides are done{took}.")
+    for outcome in missing[:_MOST_REASONS]:
+        print(f"  {outcome.row.slide}: {outcome.reason}")
+    if len(missing) > _MOST_REASONS:
+        print(f"  and {len(missing) - _MOST_REASONS} more, see the table")
+    if missing:
+        print("Mend these slides or leave them out, then give the same command again: what is finished stays.")
+    objects = "slides/*/segmentation.geojson.gz"
+    places = {
+        "Page": page if page is not None and page.exists() else None,
+        "Table": table if table.exists() else None,
+        "For QuPath": results / objects if any(results.glob(objects)) else None,
+        "Logs": results / "logs" if (results / "logs").exists() else None,
+    }
+    for what, place in places.items():
+        if place is not None:
+            print(f"  {what:11} {place}")
+
+
+def shown_from(path: Path, start: Path) -> Path:
+    """Return a path as somebody in the folder ``start`` would write it, if it is below."""
+    return path.relative_to(start) if path.is_relative_to(start) else path
 
 
 def evaluate(
@@ -167,44 +183,34 @@ def show(
 
     Example: sampath-wsi show results
     """
-    from sampath_wsi.cohort.table import read_json
+    from sampath_wsi.cohort.table import RESULT_FILES, read_dice
 
     folders = sorted(path for path in results.glob("slides/*") if path.is_dir())
-    finished = [folder for folder in folders if (folder / "summary.json").exists()]
-    unfinished = [folder.name for folder in folders if folder not in finished]
     if not folders:
         raise ConfigError(f"{results}: there are no results", "Run the workflow first, or name its output folder.")
-    slides: list[dict[str, Any]] = [
-        {
-            "slide": folder.name,
-            "files": {name: str(folder / name) for name in _SHOWN if (folder / name).exists()},
-            "dice": _dice(read_json(folder / "evaluation.json")),
-        }
-        for folder in finished
-    ]
+    finished = [folder for folder in folders if (folder / "summary.json").exists()]
+    unfinished = [folder.name for folder in folders if folder not in finished]
+    files = {folder: [name for name in RESULT_FILES if (folder / name).exists()] for folder in finished}
+    scores = {folder: read_dice(folder / "evaluation.json") for folder in finished}
     cohort = {"page": str(results / "cohort.html"), "table": str(results / "cohort.tsv")}
     if as_json:
+        slides = [
+            {"slide": each.name, "files": {name: str(each / name) for name in files[each]}, "dice": scores[each]}
+            for each in finished
+        ]
         print(json.dumps({"cohort": cohort, "slides": slides, "unfinished": unfinished}, indent=2))
         return
     print(f"Cohort's page:  {cohort['page']}\nCohort's table: {cohort['table']}")
-    for slide in slides:
-        print(f"\nSlide {slide['slide']}")
-        for name, path in slide["files"].items():
-            print(f"  {_SHOWN[name]:28} {path}")
-        if slide["dice"]:
+    for folder in finished:
+        print(f"\nSlide {folder.name}")
+        for name in files[folder]:
+            print(f"  {RESULT_FILES[name]:35} {folder / name}")
+        if scores[folder]:
             print("  Dice against the truth:")
-        for name, dice in slide["dice"].items():
-            print(f"    {name:26} {dice:.4f}")
+        for name, dice in scores[folder].items():
+            print(f"    {name:33} {dice:.4f}")
     if unfinished:
         print(f"\nWithout a result, for reasons that the table gives: {', '.join(unfinished)}")
-
-
-def _dice(scores: dict[str, Any]) -> dict[str, float]:
-    """Dice a class, and their mean; empty where the truth is not known."""
-    if not scores:
-        return {}
-    dice = {name: entry["dice"] for name, entry in scores["classes"].items()}
-    return {**dice, "macro average": scores["macro"]["dice"]}
 
 
 def check(

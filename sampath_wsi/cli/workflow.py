@@ -13,7 +13,7 @@ import typer
 
 from sampath_wsi.cli.help import Command
 from sampath_wsi.cli.options import complete_model
-from sampath_wsi.cli.outcomes import print_outcomes, shown_from
+from sampath_wsi.cli.results import print_outcomes, shown_from
 from sampath_wsi.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -23,24 +23,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sampath_wsi import __version__
 from sampath_wsi.cohort.pictures import Picture, embed_all
-from sampath_wsi.cohort.table import SlideOutcome, Summary
+from sampath_wsi.cohort.table import RESULT_FILES, SlideOutcome, Summary
 from sampath_wsi.files import written_aside
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.progress import duration
 
-# The files of a slide that people look for, as the page and `sampath-wsi show` call them.
-RESULT_FILES = {
-    "segmentation.geojson.gz": "Objects for QuPath (GeoJSON)",
-    "tiles.geojson.gz": "Tiles for QuPath (GeoJSON)",
-    "segmentation.ome.zarr": "Probabilities and classes (OME-Zarr)",
-    "classes.ome.tif": "Class map (OME-TIFF)",
-    "probability.ome.tif": "Probability (OME-TIFF)",
-    "entropy.ome.tif": "Entropy (OME-TIFF)",
-    "overlay.png": "Overlay (PNG)",
-    "thumbnail.jpg": "Thumbnail (JPEG)",
-    "summary.json": "Summary (JSON)",
-    "evaluation.json": "Scores (JSON)",
-}
 # Number of patterns in the template: classes beyond them repeat these, enlarged.
 _PATTERNS = 8
 # Of fewer slides quartiles say nothing.

@@ -19,6 +19,19 @@ from sampath_wsi.classes import Byte
 from sampath_wsi.files import write_table
 from sampath_wsi.runs.sheet import SheetRow
 
+# The files of a slide that people look for, as the page and `sampath-wsi show` call them.
+RESULT_FILES = {
+    "segmentation.geojson.gz": "Objects for QuPath (GeoJSON)",
+    "tiles.geojson.gz": "Tiles for QuPath (GeoJSON)",
+    "segmentation.ome.zarr": "Probabilities and classes (OME-Zarr)",
+    "classes.ome.tif": "Class map (OME-TIFF)",
+    "probability.ome.tif": "Probability (OME-TIFF)",
+    "entropy.ome.tif": "Entropy (OME-TIFF)",
+    "overlay.png": "Overlay (PNG)",
+    "thumbnail.jpg": "Thumbnail (JPEG)",
+    "summary.json": "Summary (JSON)",
+    "evaluation.json": "Scores (JSON)",
+}
 # Characters that a spreadsheet begins a formula with.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")

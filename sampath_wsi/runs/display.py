@@ -19,8 +19,8 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-from sampath_wsi.cli.outcomes import shown_from
 from sampath_wsi.cli.progress import Display
+from sampath_wsi.cli.results import shown_from
 from sampath_wsi.errors import one_line
 from sampath_wsi.progress import duration
 

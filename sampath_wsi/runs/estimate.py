@@ -1,4 +1,4 @@
-"""How long a slide will take here, and how much disk: from earlier results, or measured on the spot."""
+"""Estimate how long a slide takes here, and how much disk: from earlier results, or measured on the spot."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from sampath_wsi.slides import SlideReader
 _TILES_READ = 6
 _ENOUGH_S = 3.0
 _ENOUGH_SLIDES = 3
-# Threads of stage 1 unless told otherwise.
-_READERS = 2
-# Stitching and vectorizing, from benchmarks/map.py on two cores; start of four processes and the report's pictures.
+# Stage 1 has two threads unless told otherwise.
+_TILE_THREADS = 2
+# Stitching and vectorizing, from benchmarks/map.py on two cores; start of four processes, and the report.
 _S_A_MAP_MPX = 0.1
 _START_S = 12.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What segmenting a slide takes.
+    """Time and disk that segmenting a slide takes.
 
-    Attributes
+    Parameters
     ----------
     seconds
         By stage; ``rest`` is stitching, vectorizing, pictures, and the start of programs.
     results_bytes
-        What stays.
+        Disk that results take.
     tiles_bytes
-        What is needed besides until the tiles are predicted.
+        Disk that is needed besides until the tiles are predicted.
     device
         Where the model runs.
     how
-        What the estimate rests on, for people.
+        The measurements that the estimate rests on, for people.
     """
 
     seconds: dict[str, float]
@@ -50,10 +50,6 @@ class Estimate:
     tiles_bytes: int
     device: str
     how: str
-
-    @property
-    def total_s(self) -> float:
-        return sum(self.seconds.values())
 
 
 def estimate(
@@ -74,7 +70,8 @@ def estimate(
     if len(known) >= _ENOUGH_SLIDES:
         infer_s = median(known) * count
         how = f"{len(known)} slides in {results} by this model on {model.device}; {len(pixels)} tiles read now"
-        packed = _typical_bytes(len(model.frame.classes), grid)
+        # Maps of tissue shrink to about a third.
+        packed = len(model.frame.classes) * grid.tile_map_px**2 / 3
     else:
         predicted, load_s, tile_s, packed = _predict_some(pixels, model, progress)
         infer_s = load_s + tile_s * count
@@ -84,7 +81,7 @@ def estimate(
     segmentation = a_value * np.prod(grid.map_size_map_px) * (len(model.frame.classes) + 1) * 4 / 3
     covered = min(1.0, count * grid.step_map_px**2 / float(np.prod(grid.map_size_map_px)))
     return Estimate(
-        seconds={"tile": read_s * count / _READERS, "infer": infer_s, "rest": rest_s},
+        seconds={"tile": read_s * count / _TILE_THREADS, "infer": infer_s, "rest": rest_s},
         results_bytes=round(packed * count + segmentation * covered),
         tiles_bytes=round(_packed_bytes(pixels) / len(pixels) * count),
         device=model.device,
@@ -93,7 +90,7 @@ def estimate(
 
 
 def _read_some(reader: SlideReader, grid: TileGrid, progress: Progress | None) -> tuple[NDArray[np.uint8], float]:
-    """Some tiles from all over the slide, and the seconds that one took in one thread."""
+    """Read some tiles from all over the slide; return them and the seconds that one took in one thread."""
     positions = np.unique(np.linspace(0, len(grid.tiles) - 1, _TILES_READ).astype(int))
     size = (grid.tile_model_px, grid.tile_model_px)
     step = stepper(progress, len(positions), "tiles read")
@@ -109,7 +106,7 @@ def _read_some(reader: SlideReader, grid: TileGrid, progress: Progress | None) -
 def _predict_some(
     pixels: NDArray[np.uint8], model: ReadyModel, progress: Progress | None
 ) -> tuple[int, float, float, float]:
-    """How many tiles were predicted, seconds to load the model and to predict a tile, and bytes of a prediction."""
+    """Return how many tiles were predicted, seconds to load the model and to predict a tile, and bytes of a tile."""
     step = stepper(progress, 3, "timings of the model")
     begun = time.monotonic()
     predict = model.load()
@@ -127,17 +124,12 @@ def _predict_some(
 
 
 def _packed_bytes(array: NDArray[np.uint8]) -> int:
-    """What the stores would take for it, about: those of the tiles are packed by lz4, all others better."""
+    """Return about the bytes in a store: tiles are packed by lz4, everything else better."""
     return len(Blosc(cname="lz4", clevel=1, shuffle=Blosc.NOSHUFFLE).encode(np.ascontiguousarray(array)))
 
 
-def _typical_bytes(classes: int, grid: TileGrid) -> float:
-    """Of a tile's prediction: maps of tissue shrink to about a third."""
-    return classes * grid.tile_map_px**2 / 3
-
-
 def _seconds_a_tile(results: Path, model: ReadyModel) -> list[float]:
-    """Of the slides there that this model segmented on such a device, without a break."""
+    """Return the times of the slides there that this model segmented on such a device without a break."""
     found = []
     for path in results.glob("slides/*/summary.json"):
         summary, record = read_json(path), read_json(path.parent / "run" / "infer.json")

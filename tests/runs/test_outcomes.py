@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sampath_wsi.cli import app
-from sampath_wsi.cli.outcomes import print_outcomes
+from sampath_wsi.cli.results import print_outcomes
 from sampath_wsi.cohort.table import CohortRow, SlideOutcome, Summary, cohort_rows, read_cohort
 from sampath_wsi.files import write_json
 from sampath_wsi.runs.sheet import SheetRow
