@@ -39,17 +39,10 @@ Seed = Annotated[int, typer.Option(help="Everything random is drawn from it.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    group.command()(bcss)
-    group.command()(crag)
-    group.command()(glas)
-    group.command("annotations")(annotated)
-    group.command()(synthetic)
-    group.command()(synthetic_glands)
-    group.command()(split)
-    group.command()(check)
     app.add_typer(group, name="prepare")
 
 
+@group.command()
 def bcss(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
     """Prepare BCSS (images/ and masks/, as its downloader leaves them), in tiles of 1024 px.
 
@@ -60,6 +53,7 @@ def bcss(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: Tile
     _prepare(source, partial(prepare_masks, "bcss", source, out, tile_px=tile_px, mpp=mpp), label_map)
 
 
+@group.command()
 def crag(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
     """Prepare CRAG (train/Images, train/Annotation, valid/Images, valid/Annotation).
 
@@ -70,6 +64,7 @@ def crag(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: Tile
     _prepare(source, partial(prepare_masks, "crag", source, out, tile_px=tile_px, mpp=mpp), label_map)
 
 
+@group.command()
 def glas(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: TilePx = None, mpp: Mpp = None) -> None:
     """Prepare GlaS (the archive's folder, or one with samples.csv, images/ and masks/).
 
@@ -80,6 +75,7 @@ def glas(source: Source, out: Out, label_map: LabelMapFile = None, tile_px: Tile
     _prepare(source, partial(prepare_masks, "glas", source, out, tile_px=tile_px, mpp=mpp), label_map)
 
 
+@group.command("annotations")
 def annotated(
     sheet: Annotated[Path, typer.Argument(help="The slides and their GeoJSON (.tsv or .csv; see docs/data.md).")],
     out: Out,
@@ -98,6 +94,7 @@ def annotated(
     _prepare(sheet, partial(prepare_annotations, sheet, out, tile_px=tile_px, mpp=mpp), label_map)
 
 
+@group.command()
 def synthetic(
     out: Out,
     train_slides: Annotated[int, typer.Option(min=1, help="Slides to train on.")] = 48,
@@ -117,6 +114,7 @@ def synthetic(
     _prepare(out, partial(prepare, tiles_per_slide=tiles_per_slide, tile_px=tile_px, mpp=mpp, seed=seed))
 
 
+@group.command()
 def synthetic_glands(
     out: Out,
     images: Annotated[int, typer.Option(min=2, help="Pictures to paint.")] = 324,
@@ -144,6 +142,7 @@ def _prepare(subject: Path, prepare: Callable[..., Summary], label_map: Path | N
         log.info("prepare: %s", summary)
 
 
+@group.command()
 def split(
     data: Data,
     out: Annotated[Path, typer.Argument(help="The splits file to write (.csv).")],
@@ -183,6 +182,7 @@ def split(
         run.facts["warnings"] = [report.summary] if report.leaks else []
 
 
+@group.command()
 def check(
     data: Data,
     splits: Annotated[Path | None, typer.Option("--splits", help="A splits file, instead of the data's own.")] = None,

@@ -45,36 +45,19 @@ def load_folds(source: str | Path) -> dict[str, int]:
     ConfigError
         If there is no such file or name.
     DataError
-        If the download fails (it says where to get the file and where to put it), or the file is not as it should be.
+        If the download fails (it says where to get the file and where to put it), or the file is empty, lacks a column,
+        names an image twice, has a fold that is no whole number, or is not the one that was published.
     """
-    path = Path(source)
-    if path.is_file():
-        return read_folds(path)
-    known = PUBLISHED.get(str(source))
-    url = _FOLDER_URL + known[0] if known else str(source)
-    if not url.startswith("https://"):
-        raise ConfigError(
-            f"{source}: there is no such file of folds", f"Give a CSV, its address, or one of {', '.join(PUBLISHED)}."
-        )
-    path = _download(url)
-    folds = read_folds(path)
-    found = len(folds), sum(fold == _TEST_FOLD for fold in folds.values())
-    if known and found != known[1:]:
-        raise DataError(
-            f"{path} names {found[0]} images, {found[1]} of them for testing, instead of {known[1]} and {known[2]}",
-            f"Delete it; it comes from {url}.",
-        )
-    return folds
-
-
-def read_folds(path: Path) -> dict[str, int]:
-    """Read a file of folds.
-
-    Raises
-    ------
-    DataError
-        If it is missing or empty, lacks ``img_id`` or ``fold``, names an image twice, or a fold is no whole number.
-    """
+    path, known, url = Path(source), None, ""
+    if not path.is_file():
+        known = PUBLISHED.get(str(source))
+        url = _FOLDER_URL + known[0] if known else str(source)
+        if not url.startswith("https://"):
+            names = ", ".join(PUBLISHED)
+            raise ConfigError(
+                f"{source}: there is no such file of folds", f"Give a CSV, its address, or one of {names}."
+            )
+        path = _download(url)
     folds: dict[str, int] = {}
     for name, row in read_table(path, ("img_id", "fold"), name_of=_stem).items():
         try:
@@ -83,6 +66,12 @@ def read_folds(path: Path) -> dict[str, int]:
             raise DataError(
                 f"{path}: the fold of {name} is {row['fold']!r}", "A fold is a whole number; -1 is the test split."
             ) from error
+    found = len(folds), sum(fold == _TEST_FOLD for fold in folds.values())
+    if known and found != known[1:]:
+        raise DataError(
+            f"{path} names {found[0]} images, {found[1]} of them for testing, instead of {known[1]} and {known[2]}",
+            f"Delete it; it comes from {url}.",
+        )
     return folds
 
 

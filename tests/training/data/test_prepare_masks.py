@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from sampath_wsi.errors import DataError
@@ -21,7 +19,7 @@ from sampath_wsi.training.data.windows import cover
 
 from .prepare_helpers import BARCODES, glas_as_crag, glas_rows, make_bcss, make_crag, make_glas_archive, save, some_glas
 
-GLAS = ("train_1", "train_33", "testA_12", "testA_60")
+GLAS = ("train_1", "testA_12")
 
 
 @pytest.fixture(scope="module")
@@ -199,14 +197,6 @@ def test_images_beyond_the_limit_of_pillow(bcss: Path, tmp_path: Path, monkeypat
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
-@given(codes=st.lists(st.integers(0, 21), min_size=1, max_size=64))
-def test_encoding_is_the_table_of_the_label_map(codes: list[int]) -> None:
-    label_map = load_label_map("bcss")
-    meaning = {code: c.name for c in label_map.classes for code in c.codes}
-    labels = label_map.encode(np.array([codes]), Path("m.png"))
-    assert [label_map.classes[v - 1].name if v else None for v in labels[0]] == [meaning.get(code) for code in codes]
-
-
 @pytest.mark.parametrize("test", ["valid", "test"])
 def test_crag_archive(tmp_path: Path, test: str) -> None:
     source = make_crag(tmp_path / "crag", test)
@@ -283,9 +273,7 @@ def test_real_glas_as_it_lies_here_and_as_crag(shared_data: Path, tmp_path: Path
     prepare_masks("glas", some_glas(glas, tmp_path / "glas", GLAS), tmp_path / "as_glas")
     prepare_masks("crag", glas_as_crag(glas, tmp_path / "crag", GLAS), tmp_path / "as_crag", mpp=0.62)
     as_glas, as_crag = read_prepared(tmp_path / "as_glas"), read_prepared(tmp_path / "as_crag")
-    assert {s.sample: s.split for s in as_crag.samples} == dict(
-        zip(GLAS, ("train", "train", "test", "test"), strict=True)
-    )
+    assert {s.sample: s.split for s in as_crag.samples} == {"train_1": "train", "testA_12": "test"}
     rows = glas_rows(glas)
     for sample in as_glas.samples:
         assert (sample.split, sample.group) == (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, DataError
-from sampath_wsi.training.data.authors_folds import load_folds, read_folds, split_as_authors
+from sampath_wsi.training.data.authors_folds import load_folds, split_as_authors
 from sampath_wsi.training.data.leakage import leakage_of
 from sampath_wsi.training.data.prepared import DatasetInfo, PreparedData, Sample, read_prepared
 from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
@@ -129,7 +129,7 @@ def write_folds(path: Path, rows: list[tuple[str, object]], header: str = "img_i
 
 def test_authors_folds_are_matched_by_name_or_image(tmp_path: Path) -> None:
     rows = [(f"{ROI}_0_0", 0), (f"{ROI}_0_790", 1), ("train_3.png", 2), ("test_1", -1)]
-    folds = read_folds(write_folds(tmp_path / "cv.csv", rows))
+    folds = load_folds(write_folds(tmp_path / "cv.csv", rows))
     assert folds == {f"{ROI}_0_0": 0, f"{ROI}_0_790": 1, "train_3": 2, "test_1": -1}
     samples = (
         make_sample(f"{ROI}_0_0", "a"),

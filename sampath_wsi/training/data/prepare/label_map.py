@@ -16,7 +16,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, ValidationError, model_validator
 
-from sampath_wsi.classes import Byte, TissueClass
+from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.training.data.prepared import first_problem
 
@@ -25,14 +25,10 @@ Code = Annotated[int, Field(ge=0, lt=2**16)]
 _UNKNOWN = 255
 
 
-class MappedClass(BaseModel):
+class MappedClass(TissueClass):
     """One class, and what stands for it: codes of masks (each with its name in the data set), names of annotations."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    color: tuple[Byte, Byte, Byte]
-    codes: dict[Code, str] = {}
+    codes: dict[Code, str] = Field(default_factory=dict)
     names: tuple[str, ...] = ()
 
 
@@ -71,7 +67,6 @@ class LabelMap(BaseModel):
         for key, wanted in (("other_codes", self.other_codes), ("unclassified", self.unclassified)):
             if wanted is not None and wanted not in {c.name for c in self.classes}:
                 raise ValueError(f"{key}: there is no class {wanted!r}")
-        _ = self.tissue_classes
         return self
 
     @property
