@@ -10,8 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sampath_wsi.errors import SampathError
+from sampath_wsi.errors import ConfigError, SampathError
 from sampath_wsi.machine.doctor import Finding, fail, ok, warn
+from sampath_wsi.training import require_extra
 
 _PYTHON = (3, 11)
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -44,6 +45,10 @@ def packages() -> Iterator[Finding]:
             yield fail(f"{each.name} {found or 'is missing'}, but {each.specifier} is needed", _REINSTALL)
     if not wrong:
         yield ok(f"all {len(needed)} that are needed are there, in versions that fit")
+    try:
+        require_extra()
+    except ConfigError as error:
+        yield ok(str(error))
 
 
 def openslide() -> Iterator[Finding]:

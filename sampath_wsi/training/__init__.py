@@ -4,20 +4,14 @@ from importlib.util import find_spec
 
 from sampath_wsi.errors import ConfigError
 
-# What the extra brings, by the names of the modules.
-_EXTRA = ("matplotlib", "tensorboard")
-
 
 def require_extra() -> None:
-    """Check that everything is installed that only trainings and experiments need.
+    """Check that what the extra brings is installed; only a training needs it.
 
     Raises
     ------
     ConfigError
-        Naming what is missing.
+        If it is not.
     """
-    missing = [name for name in _EXTRA if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"trainings need {' and '.join(missing)}, which is not installed here", "pip install 'sampath-wsi[train]'"
-        )
+    if find_spec("tensorboard") is None:
+        raise ConfigError("a training needs tensorboard, which is not installed", "pip install 'sampath-wsi[train]'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sampath_wsi.errors import DataError, ModelError
+from sampath_wsi.errors import ConfigError, DataError, ModelError
 from sampath_wsi.training import loop
 from sampath_wsi.training.loss import LossTerms, sam_path_loss
 from sampath_wsi.training.run import RunOptions
@@ -32,6 +33,14 @@ def test_runs_that_cannot_begin_leave_nothing(data: Path, tmp_path: Path) -> Non
         with pytest.raises(DataError, match=reason):
             run_training(recipe, data, run, overrides=overrides)
     assert not run.exists()
+
+
+def test_without_the_extra_a_training_says_how_to_install_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ConfigError, match=r"tensorboard, which is not installed\. pip install 'sampath-wsi\[train\]'"):
+        run_training(write_recipe(tmp_path), data, tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
