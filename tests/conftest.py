@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,21 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
-# No test is timed: on a busy machine an example takes as long as it takes. CI draws the same examples each time, people
-# who run the tests draw others.
-settings.register_profile("untimed", deadline=None, derandomize="CI" in os.environ)
+# No example is timed: on a busy machine it takes as long as it takes. The same examples are drawn each time.
+settings.register_profile("untimed", deadline=None, derandomize=True)
 settings.load_profile("untimed")
+
+# What is started in the background ignores these signals, and so would all that it starts.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """Every test draws the same numbers of torch, in whatever order the tests run."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def test_times_and_rates_are_words_for_people() -> None:
     assert [per_time(r) for r in (183_456.7, 12.345, 0.5, 0.001)] == ["183,457/s", "12.3/s", "30/min", "3.6/h"]
 
 
-def test_a_pass_is_shown_from_its_beginning_and_empty_ones_are_not() -> None:
+def test_a_pass_is_shown_from_its_beginning() -> None:
     seen: list[tuple[object, ...]] = []
     step = stepper(lambda *what: seen.append(what), 3, "tiles", 1)
     step(2)
@@ -74,7 +74,7 @@ def test_a_pass_is_shown_from_its_beginning_and_empty_ones_are_not() -> None:
     assert seen == [(1, 3, "tiles"), (3, 3, "tiles")]
 
 
-def test_a_log_gets_a_line_a_minute_whether_the_stage_advances_or_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_gets_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     def wait_for(text: str) -> None:
         until = time.monotonic() + 20
         while not any(text in message for message in caplog.messages):
@@ -92,7 +92,7 @@ def test_a_log_gets_a_line_a_minute_whether_the_stage_advances_or_not(caplog: py
         shown.stop()
 
 
-def test_a_log_begins_with_what_runs_on_what_and_ends_with_how_long(
+def test_a_log_begins_with_what_runs_and_ends_with_how_long(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["sampath-wsi", "tile", "a slide.svs"])

@@ -20,9 +20,10 @@ BAD = {
 
 
 @pytest.mark.slow
-def test_of_20_slides_15_have_results_and_5_bad_ones_a_reason(tmp_path: Path, tiny_model: Path) -> None:
+def test_good_slides_have_results_and_bad_ones_a_reason(tmp_path: Path, tiny_model: Path) -> None:
     script, folder = ROOT / "benchmarks" / "batch.py", tmp_path / "batch"
-    words = [sys.executable, script, "--slides", "20", "--cores", "8", "--model", tiny_model, "--folder", folder]
+    words = [sys.executable, script, "--slides", "8", "--cores", "8", "--model", tiny_model, "--folder", folder]
+    words += ["--goal", "inf"]  # nothing here depends on how fast the machine is
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=3600)
     log = (folder / "log.txt").read_text()
     assert done.returncode == 0, f"{done.stdout}{done.stderr}{log[-5000:]}"
@@ -30,11 +31,11 @@ def test_of_20_slides_15_have_results_and_5_bad_ones_a_reason(tmp_path: Path, ti
 
     rows = read_table(folder / "results" / "cohort.tsv")
     assert {row["slide"] for row in rows[:5]} == set(BAD)
-    assert [row["status"] for row in rows] == ["failed"] * 5 + ["ok"] * 15
+    assert [row["status"] for row in rows] == ["failed"] * 5 + ["ok"] * 3
     for row in rows[:5]:
         assert BAD[row["slide"]] in row["reason"]
     # Somebody who looks at the terminal when all is over sees them too.
     last = log[-3000:]
-    assert "15 of 20 slides" in last
+    assert "3 of 8 slides" in last
     assert all(f"  {name}: tile: " in last for name in BAD)
     assert "results/cohort.tsv" in last

@@ -76,7 +76,7 @@ def files_below(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_the_wheel_has_every_file_of_the_package_and_of_the_workflow(tree: Path, wheel: Path, installed: Path) -> None:
+def test_the_wheel_has_every_file(tree: Path, wheel: Path, installed: Path) -> None:
     package = installed / "sampath_wsi"
     assert files_below(package) == files_below(tree / "sampath_wsi")
     for name in LINKED:

@@ -17,9 +17,7 @@ FILES = ("segmentation.geojson.gz", "segmentation.ome.zarr/zarr.json", "overlay.
 
 
 @pytest.mark.slow
-def test_a_batch_with_bad_slides_finishes_the_others_and_ends_with_an_error(
-    tmp_path: Path, tiny_model: Path, shared_data: Path
-) -> None:
+def test_bad_slides_do_not_stop_the_others(tmp_path: Path, tiny_model: Path, shared_data: Path) -> None:
     folder = checkout(tmp_path / "work")
     data = folder / "data"
     blob_slide(data / "a good one (1).tif")
@@ -78,7 +76,7 @@ def test_a_batch_with_bad_slides_finishes_the_others_and_ends_with_an_error(
 
 
 @pytest.mark.slow
-def test_results_are_made_anew_where_and_only_where_something_changed(tmp_path: Path, tiny_model: Path) -> None:
+def test_only_what_changed_is_made_anew(tmp_path: Path, tiny_model: Path) -> None:
     folder = checkout(tmp_path / "work")
     blob_slide(folder / "data" / "a.tif")
     options = ("--config", "slides=data/*.tif", f"model={tiny_model}")
@@ -128,9 +126,7 @@ def test_results_are_made_anew_where_and_only_where_something_changed(tmp_path: 
         (["images={probability: Tumour}"], "config, images.probability: the model knows no class 'Tumour'"),
     ],
 )
-def test_mistakes_in_the_configuration_are_named_before_anything_runs(
-    tmp_path: Path, config: list[str], message: str
-) -> None:
+def test_mistakes_in_the_configuration_are_named_at_once(tmp_path: Path, config: list[str], message: str) -> None:
     folder = checkout(tmp_path / "work")
     done = snakemake(folder, "--config", *config)
     assert done.returncode != 0

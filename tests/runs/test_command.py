@@ -156,7 +156,7 @@ def test_a_line_a_step_and_the_reason_of_a_failure(handler: LogHandler, capsys: 
     assert handler.shown.describe() == "1 of 9 steps (cohort)"
 
 
-def test_a_long_run_says_how_long_it_still_takes_and_logs_are_named_from_where_the_user_stands(
+def test_a_long_run_says_how_long_it_takes_and_where_logs_lie(
     handler: LogHandler, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler.emit(message("Job stats: ...", event="run_info", stats={"total": 40}))

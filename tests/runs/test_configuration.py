@@ -75,7 +75,7 @@ def test_the_file_says_the_defaults() -> None:
     assert load_config(CONFIG) == load_config({"slides": CONFIG["slides"]})
 
 
-def test_the_sections_that_users_change_are_written_out_in_the_file() -> None:
+def test_sections_that_users_change_are_in_the_file() -> None:
     written = {".".join(key) for key, _ in keys({"properties": as_schema(CONFIG)["properties"]})}
     stages = {".".join(key) for key in OPTIONS if key[0] != "experiments"}
     assert sorted(stages - written) == []

@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_everything_counts_from_where_the_user_stands_and_lies_in_the_output_folder(folder: Path) -> None:
+def test_paths_count_from_where_the_user_stands(folder: Path) -> None:
     plan = plan_run(["x/*.svs"], Path("res"), None, [], None)
     assert plan.out == folder / "res"
     plan.write(plan.out)
@@ -47,7 +47,7 @@ def test_everything_counts_from_where_the_user_stands_and_lies_in_the_output_fol
     ]
 
 
-def test_a_pattern_that_the_shell_expanded_names_the_same_slides(folder: Path) -> None:
+def test_a_pattern_the_shell_expanded_names_the_same_slides(folder: Path) -> None:
     words = sorted(str(path.relative_to(folder)) for path in (folder / "x").iterdir())
     assert plan_run(words, None, None, [], None) == plan_run(["x/*.svs"], None, None, [], None)
     assert [row.slide for row in plan_run(["x/c, d.svs"], None, None, [], None).rows] == ["c_d"]
@@ -207,7 +207,7 @@ except BaseException as error:
         (signal.SIGHUP, "SIGTERM", "Stopped"),
     ],
 )
-def test_signals_reach_snakemake_and_its_jobs_once_and_are_waited_for(
+def test_signals_reach_snakemake_and_its_jobs_once(
     tmp_path: Path, sent: signal.Signals, received: str, raised: str
 ) -> None:
     with subprocess.Popen([sys.executable, "-c", RUN, SNAKEMAKE], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as p:

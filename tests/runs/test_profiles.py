@@ -46,7 +46,7 @@ def test_every_rule_with_a_gpu_has_memory_and_time_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
-def test_shards_of_a_slide_ask_for_what_the_whole_asks_for_and_their_join_for_nothing(name: str) -> None:
+def test_parts_of_a_slide_ask_for_what_the_whole_asks_for(name: str) -> None:
     asked = profile(name)["set-resources"]
     assert asked["infer_shard"] == asked["infer"]
     assert "infer_join" not in asked
