@@ -13,7 +13,6 @@ import typer
 
 from sampath_wsi import __version__
 from sampath_wsi.cli import experiments as experiments
-from sampath_wsi.cli import images as images
 from sampath_wsi.cli import joining as joining
 from sampath_wsi.cli import looking as looking
 from sampath_wsi.cli import models as models
@@ -43,7 +42,6 @@ for module in (
     workflow,
     stages,
     joining,
-    images,
     results,
     qupath,
     models,

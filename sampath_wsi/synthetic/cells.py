@@ -217,50 +217,45 @@ def find_cells(
     for number, kind in enumerate(_KINDS):
         if present.isdisjoint(kind.share_by_class):
             continue
-        points = _lattice(kind, [derive_seed(scene.seed, "cells", number, k) for k in range(6)], area, scene.mpp)
-        column = np.floor(points.x_um / scene.map_mpp).astype(np.int64) - map_corner_px[0]
-        row = np.floor(points.y_um / scene.map_mpp).astype(np.int64) - map_corner_px[1]
+        seeds = [derive_seed(scene.seed, "cells", number, k) for k in range(6)]
+        x_um, y_um, keep, turn, shape, intensity = _lattice(kind, seeds, area, scene.mpp)
+        column = np.floor(x_um / scene.map_mpp).astype(np.int64) - map_corner_px[0]
+        row = np.floor(y_um / scene.map_mpp).astype(np.int64) - map_corner_px[1]
         inside = (column >= 0) & (row >= 0) & (column < labels.shape[1]) & (row < labels.shape[0])
         share_by_label = np.array([kind.share_by_class.get(label, 0.0) for label in range(len(CLASSES) + 1)])
         share = np.zeros(len(inside))
         share[inside] = share_by_label[labels[row[inside], column[inside]]]
-        taken = points.keep < share
-        if not taken.any():
+        taken = np.flatnonzero(keep < share)
+        if not len(taken):
             continue
-        points, row, column = _LatticePoints(*(a[taken] for a in points)), row[taken], column[taken]
-        angle = points.angle * math.pi
+        angle = turn[taken] * math.pi
         if kind.follows_fibres:
-            angle = _fibre_angles(textures, labels.shape, map_corner_px)[row, column] + 0.5 * (points.angle - 0.5)
-        x_px, y_px = (np.floor(a / scene.mpp).astype(np.int64) for a in (points.x_um, points.y_um))
-        shape = (points.shape * SHAPES).astype(np.int64)
-        found += [Cell(kind, *values) for values in zip(x_px, y_px, angle, shape, points.intensity, strict=True)]
+            along = _fibre_angles(textures, labels.shape, map_corner_px)[row[taken], column[taken]]
+            angle = along + 0.5 * (turn[taken] - 0.5)
+        x_px, y_px = (np.floor(a[taken] / scene.mpp).astype(np.int64) for a in (x_um, y_um))
+        shapes = (shape[taken] * SHAPES).astype(np.int64)
+        found += [Cell(kind, *values) for values in zip(x_px, y_px, angle, shapes, intensity[taken], strict=True)]
     return found
 
 
-class _LatticePoints(NamedTuple):
-    """Lattice points of one kind: centre, and uniform numbers in [0, 1), each of shape (points,)."""
+def _lattice(kind: CellKind, seeds: list[int], area: Window, mpp: float) -> list[Floats]:
+    """Return the points of a kind's lattice that may lie in an area.
 
-    x_um: Floats
-    y_um: Floats
-    keep: Floats
-    angle: Floats
-    shape: Floats
-    intensity: Floats
-
-
-def _lattice(kind: CellKind, seeds: list[int], area: Window, mpp: float) -> _LatticePoints:
-    """Return the points of a kind's lattice that may lie in an area."""
+    Returns
+    -------
+    x and y in micrometres, and four uniform numbers in [0, 1), each ``(points,)``.
+    """
 
     def indices(first_px: int, count_px: int) -> NDArray[np.int64]:
         first, last = (math.floor(px * mpp / kind.spacing_um) for px in (first_px, first_px + count_px))
         return np.arange(first - 1, last + 2)
 
     grid_x, grid_y = (a.ravel() for a in np.meshgrid(indices(area.x, area.width), indices(area.y, area.height)))
-    draws = [uniform_at(grid_x, grid_y, seed) for seed in seeds]
+    shift_x, shift_y, *draws = (uniform_at(grid_x, grid_y, seed) for seed in seeds)
     # Every other row is shifted by half a step: cells pack hexagonally, with jitter.
-    x_um = (grid_x + 0.5 * (grid_y % 2) + 0.5 + kind.jitter * (draws[0] - 0.5)) * kind.spacing_um
-    y_um = (grid_y + 0.5 + kind.jitter * (draws[1] - 0.5)) * kind.spacing_um
-    return _LatticePoints(x_um, y_um, *draws[2:])
+    x_um = (grid_x + 0.5 * (grid_y % 2) + 0.5 + kind.jitter * (shift_x - 0.5)) * kind.spacing_um
+    y_um = (grid_y + 0.5 + kind.jitter * (shift_y - 0.5)) * kind.spacing_um
+    return [x_um, y_um, *draws]
 
 
 def _fibre_angles(textures: Textures, shape: tuple[int, ...], map_corner_px: tuple[int, int]) -> NDArray[np.floating]:

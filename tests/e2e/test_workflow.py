@@ -1,6 +1,10 @@
+"""Batches with bad slides, reruns of what changed, and mistakes in the configuration."""
+
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
@@ -16,45 +20,68 @@ from .workflow import checkout, read_table, snakemake, snapshot
 FILES = ("segmentation.geojson.gz", "segmentation.ome.zarr/zarr.json", "overlay.png", "summary.json")
 
 
-@pytest.mark.slow
-def test_bad_slides_do_not_stop_the_others(tmp_path: Path, tiny_model: Path, shared_data: Path) -> None:
-    folder = checkout(tmp_path / "work")
+# Other bad ones are in test_batch.py.
+BAD = {
+    "absurd": ("absurd.tif", "1000 x 1000 um/px, which no slide has"),
+    "empty": ("empty.svs", "the file is empty"),
+    "folder": ("folder.svs", "this is a directory"),
+    "unopenable": ("unopenable.tiff", "Unsupported TIFF compression"),
+    "unreadable": ("unreadable.svs", "Bogus marker length"),
+}
+GOOD = {"good": "a good one (1).tif", "override": "absurd.tif", "blank": "blank.tif"}
+ROWS = [
+    "slide\tpath\tmpp\tpatient",
+    *(f"{name}\tdata/{file}\t\tP-{name}" for name, (file, _) in BAD.items()),
+    *(f"{name}\tdata/{file}\t{'0.5' if name == 'override' else ''}\tP-{name}" for name, file in GOOD.items()),
+]
+
+
+@pytest.fixture(scope="module")
+def options(tiny_model: Path) -> tuple[str, ...]:
+    return "--config", "slides=slides.tsv", f"model={tiny_model}"
+
+
+@pytest.fixture(scope="module")
+def first_run(
+    tmp_path_factory: pytest.TempPathFactory, options: tuple[str, ...], shared_data: Path
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A working directory after a run over good slides and bad ones, which no test changes."""
+    folder = checkout(tmp_path_factory.mktemp("batch") / "work")
     data = folder / "data"
     blob_slide(data / "a good one (1).tif")
-    blob_slide(data / "nompp.tif", mpp=None)
     blob_slide(data / "absurd.tif", mpp=1000)
     write_slide(data / "blank.tif", np.full((300, 300, 3), 245, np.uint8))
     (data / "empty.svs").touch()
     (data / "folder.svs").mkdir()
-    bad = {
-        "nompp": (data / "nompp.tif", "its metadata hold no resolution (mpp)"),
-        "absurd": (data / "absurd.tif", "1000 x 1000 um/px, which no slide has"),
-        "empty": (data / "empty.svs", "the file is empty"),
-        "folder": (data / "folder.svs", "this is a directory"),
-        "missing": (data / "missing.svs", "there is no such slide"),
-        "broken": (shared_data / "slides" / "broken.svs", "not a slide that OpenSlide knows"),
-        "unopenable": (shared_data / "slides" / "unopenable.tiff", "Unsupported TIFF compression"),
-        "unreadable": (shared_data / "slides" / "unreadable.svs", "Bogus marker length"),
-    }
-    good = {"good": data / "a good one (1).tif", "override": data / "absurd.tif", "blank": data / "blank.tif"}
-    lines = ["slide\tpath\tmpp\tpatient"]
-    lines += [f"{name}\t{path}\t\tP-{name}" for name, (path, _) in bad.items()]
-    lines += [f"{name}\t{path}\t{'0.5' if name == 'override' else ''}\tP-{name}" for name, path in good.items()]
-    (folder / "slides.tsv").write_text("\n".join(lines) + "\n")
+    for name in ("unopenable.tiff", "unreadable.svs"):
+        (data / name).symlink_to(shared_data / "slides" / name)
+    (folder / "slides.tsv").write_text("\n".join(ROWS) + "\n")
+    return folder, snakemake(folder, *options)
 
-    options = ("--config", "slides=slides.tsv", f"model={tiny_model}")
-    done = snakemake(folder, *options)
+
+@pytest.fixture
+def folder(first_run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> Path:
+    """A copy of that directory, without the bad slides in its sheet."""
+    copy = tmp_path / "work"
+    shutil.copytree(first_run[0], copy, symlinks=True)
+    (copy / "slides.tsv").write_text("\n".join([ROWS[0], *ROWS[-len(GOOD) :]]) + "\n")
+    return copy
+
+
+@pytest.mark.slow
+def test_bad_slides_do_not_stop_the_others(first_run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = first_run
     assert done.returncode != 0
     rows = {row["slide"]: row for row in read_table(folder / "results" / "cohort.tsv")}
-    assert list(rows)[: len(bad)] == list(bad)
-    for name, (_, reason) in bad.items():
+    assert list(rows)[: len(BAD)] == list(BAD)
+    for name, (_, reason) in BAD.items():
         assert rows[name]["status"] == "failed"
         assert reason in rows[name]["reason"]
         assert f"  {name}: tile: " in done.stdout
         assert rows[name]["patient"] == f"P-{name}"
         left = [p for p in (folder / "results" / "slides" / name).rglob("*") if p.is_file()]
         assert [p.name for p in left] == ["tile.json"], f"{name} left {left}"
-    for name in good:
+    for name in GOOD:
         assert rows[name]["status"] == "ok", rows[name]
         assert all((folder / "results" / "slides" / name / file).exists() for file in FILES)
     assert rows["override"]["mpp_source"] == "sample sheet"
@@ -62,26 +89,24 @@ def test_bad_slides_do_not_stop_the_others(tmp_path: Path, tiny_model: Path, sha
     assert rows["blank"]["warnings"] == "no tissue was found"
     assert "Traceback" not in done.stderr + done.stdout
 
-    # The bad slides are mended or dropped: only they are worked on, and the run ends well.
-    (folder / "slides.tsv").write_text("\n".join([lines[0], *lines[-3:]]) + "\n")
+
+@pytest.mark.slow
+def test_a_run_without_the_bad_slides_ends_well(folder: Path, options: tuple[str, ...]) -> None:
     done = snakemake(folder, *options)
     assert done.returncode == 0, done.stderr
     assert "rule tile" not in done.stderr
     assert "Nothing to be done" in snakemake(folder, *options).stderr
 
     # A picture was being drawn when the run was killed; the page that was made then came without it.
-    for name in good:
+    for name in GOOD:
         (folder / "results" / "slides" / name / "summary.json").unlink()
     assert "rule report" in snakemake(folder, *options, "-n").stdout
 
 
 @pytest.mark.slow
-def test_only_what_changed_is_made_anew(tmp_path: Path, tiny_model: Path) -> None:
-    folder = checkout(tmp_path / "work")
-    blob_slide(folder / "data" / "a.tif")
-    options = ("--config", "slides=data/*.tif", f"model={tiny_model}")
-    assert snakemake(folder, *options).returncode == 0
-    slide = folder / "results" / "slides" / "a"
+def test_only_what_changed_is_made_anew(folder: Path, options: tuple[str, ...]) -> None:
+    (folder / "slides.tsv").write_text("\n".join([ROWS[0], ROWS[-len(GOOD)]]) + "\n")
+    slide = folder / "results" / "slides" / "good"
     before = snapshot(slide)
     assert not (slide / "tiles.zarr").exists()
     assert not any("partial" in name for name in before)
