@@ -13,8 +13,7 @@ from tests.helpers import blob_slide
 from .workflow import checkout, read_table, snakemake
 
 NAMES = [
-    'with space, quote\'s "double" [1] (2) <3> 名前 é',
-    "$(touch ran) `touch ran`; touch ran & touch ran | touch ran > ran",
+    "with 'single' \"double\" [1] (2) <3> 名前 é $(touch ran) `touch ran`; touch ran & touch ran | touch ran > ran",
     "-rf --out=ran",
     "=cmd() a*b?c\\d#e%f~!",
 ]
