@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -81,9 +81,9 @@ class LeakageReport:
         looked = "groups, fields, overlapping tiles" + (", identical images" if self.images_compared else "")
         return f"no leakage between {', '.join(self.samples)} (looked for: {looked})"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return it as plain values, for files."""
-        plain: dict[str, Any] = TypeAdapter(LeakageReport).dump_python(self, mode="json")
+        plain: dict[str, object] = TypeAdapter(LeakageReport).dump_python(self, mode="json")
         return {"severity": self.severity, "summary": self.summary, **plain}
 
 

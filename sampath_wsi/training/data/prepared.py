@@ -161,7 +161,8 @@ def read_prepared(folder: str | Path, splits: str | Path | None = None) -> Prepa
 def first_problem(error: ValidationError) -> str:
     """Return the first place where a file does not fit its model, and why."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}{': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
 
 
 def _read_info(path: Path) -> DatasetInfo:

@@ -46,7 +46,7 @@ def test_nothing_in_common_is_no_leak() -> None:
     }
 
 
-def test_groups_are_counted_with_their_samples_in_every_two_splits() -> None:
+def test_groups_are_counted_with_their_samples() -> None:
     train = [tile(f"a{k}", str(k % 12)) for k in range(24)]
     report = find_leakage({"train": train, "val": [tile("v", "13")], "test": [tile("t", "10"), tile("u", "9")]}, {})
     (leak,) = report.leaks

@@ -13,7 +13,7 @@ from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic, prepa
 from sampath_wsi.training.data.prepared import read_prepared
 
 
-def test_synthetic_tiles_are_split_by_slide_and_match_their_labels(tmp_path: Path) -> None:
+def test_synthetic_tiles_are_split_by_slide_and_match_labels(tmp_path: Path) -> None:
     options = {"train_slides": 1, "val_slides": 1, "tiles_per_slide": 2, "tile_px": 128, "seed": 4}
     prepare_synthetic(tmp_path / "data", **options, mpp=0.5)
     data = read_prepared(tmp_path / "data")

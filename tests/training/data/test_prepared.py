@@ -178,7 +178,7 @@ def test_windows_leave_no_gap(length: int, window: int) -> None:
     assert cover(length, window, window) == [(x, 0) for x in starts]
 
 
-def test_nothing_half_made_is_left_nor_a_foreign_folder_replaced(tmp_path: Path) -> None:
+def test_nothing_half_made_is_left_nor_foreign_folders_replaced(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\w"), PreparedWriter(tmp_path / "data", INFO) as writer:
         writer.add(LabelledImage("s", np.zeros((4, 4, 3), np.uint8), np.zeros((0,), np.uint8), "g", "train"))
     assert not list(tmp_path.iterdir())
