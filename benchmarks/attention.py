@@ -16,13 +16,9 @@ from collections.abc import Callable
 import torch
 from common import print_machine, print_table
 
-import sampath_wsi.model.torchvision_compat  # noqa: F401
-
-# isort: split
-from segment_anything.modeling.image_encoder import add_decomposed_rel_pos
-
 from sampath_wsi.machine.memory import keep_freed_memory
-from sampath_wsi.model.attention import _attend_biased, _attend_folded, relative_table
+from sampath_wsi.model.libraries import segment_anything
+from sampath_wsi.model.sam_encoder import attend_biased, attend_folded, relative_scores
 
 HEADS, CHANNELS = 12, 64
 REPEATS = 5
@@ -34,22 +30,17 @@ def written_out(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rel: torch.Te
     shape = q.shape
     q, k, v = (t.flatten(0, 1) for t in (q, k, v))
     scores = (q * CHANNELS**-0.5) @ k.transpose(-2, -1)
+    add_decomposed_rel_pos = segment_anything.modeling.image_encoder.add_decomposed_rel_pos
     scores = add_decomposed_rel_pos(scores, q, rel, rel, (side, side), (side, side))
     return (scores.softmax(dim=-1) @ v).view(shape)
 
 
-def relative(q: torch.Tensor, rel: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    table, grid = relative_table(rel, side), q.unflatten(2, (side, side))
-    rel_h = torch.einsum("bnhwc,hkc->bnhwk", grid, table).flatten(2, 3)
-    return rel_h, torch.einsum("bnhwc,wkc->bnhwk", grid, table).flatten(2, 3)
-
-
 def biased(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rel: torch.Tensor, side: int) -> torch.Tensor:
-    return _attend_biased(q, k, v, *relative(q, rel, side))
+    return attend_biased(q, k, v, *relative_scores(q, rel, rel, (side, side)))
 
 
 def folded(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rel: torch.Tensor, side: int) -> torch.Tensor:
-    return _attend_folded(q, k, v, *relative(q, rel, side))
+    return attend_folded(q, k, v, *relative_scores(q, rel, rel, (side, side)))
 
 
 def flexible() -> Way:
@@ -58,7 +49,7 @@ def flexible() -> Way:
     compiled = torch.compile(flex_attention, dynamic=False)
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rel: torch.Tensor, side: int) -> torch.Tensor:
-        rel_h, rel_w = relative(q, rel, side)
+        rel_h, rel_w = relative_scores(q, rel, rel, (side, side))
 
         def add_relative(
             score: torch.Tensor, b: torch.Tensor, h: torch.Tensor, i: torch.Tensor, j: torch.Tensor

@@ -9,12 +9,13 @@ def write_random_model(folder: Path) -> None:
     """Write a bundle."""
     import torch
 
-    from sampath_wsi.model import build_model, save_bundle
-    from sampath_wsi.model.templates import template_card
+    from sampath_wsi.model.bundle import save_bundle
+    from sampath_wsi.model.sampath import SamPath
+    from sampath_wsi.model.zoo import template_card
 
     torch.manual_seed(0)
     card = template_card("sampath-bcss")
-    model = build_model(card.architecture, len(card.classes))
+    model = SamPath(card.architecture, len(card.classes))
     for name, parameter in model.named_parameters():
         # As built they are zero, and nobody would notice them missing.
         if "rel_pos" in name:

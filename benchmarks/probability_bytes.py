@@ -15,7 +15,7 @@ from common import measure, print_machine
 from growth import slide_or_synthetic
 from zarr import open_array
 
-from sampath_wsi.model import load_bundle
+from sampath_wsi.model.bundle import load_bundle
 from sampath_wsi.probability import argmax_label, to_bytes
 from sampath_wsi.stages.stitch.blend import blend
 from sampath_wsi.stores.store import open_store, read_array

@@ -19,9 +19,8 @@ from contextlib import contextmanager, nullcontext
 import torch
 from common import print_machine, print_table
 
-from sampath_wsi.model import SamPath, build_model
-from sampath_wsi.model.sampath import trainable_parameters, upsample_logits
-from sampath_wsi.model.templates import template_card
+from sampath_wsi.model.sampath import SamPath, trainable_parameters, upsample_logits
+from sampath_wsi.model.zoo import template_card
 from sampath_wsi.training.loss import sam_path_loss
 
 MB = 1e6
@@ -47,7 +46,7 @@ def measure(kind: str, images: torch.Tensor, labels: torch.Tensor, backward: boo
     """One row of the table."""
     torch.manual_seed(0)
     card = template_card("sampath-bcss")
-    model = build_model(card.architecture, len(card.classes)).to(images.device)
+    model = SamPath(card.architecture, len(card.classes)).to(images.device)
     if kind != "encoders learn too":
         model.freeze_encoders()
     device = images.device.type

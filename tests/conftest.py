@@ -43,14 +43,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from sampath_wsi.classes import TissueClass
-    from sampath_wsi.model import (
-        Architecture,
-        ModelCard,
-        PathologyEncoderSpec,
-        SamEncoderSpec,
-        build_model,
-        save_bundle,
-    )
+    from sampath_wsi.model.bundle import save_bundle
+    from sampath_wsi.model.card import Architecture, ModelCard, PathologyEncoderSpec, SamEncoderSpec
+    from sampath_wsi.model.sampath import SamPath
 
     torch.manual_seed(0)
     architecture = Architecture(
@@ -66,5 +61,5 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     card = ModelCard(name="tiny", architecture=architecture, classes=classes, mpp=0.5, tile_px=128, overlap_px=16)
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_bundle(folder, build_model(architecture, len(classes)), card)
+    save_bundle(folder, SamPath(architecture, len(classes)), card)
     return folder

@@ -18,7 +18,7 @@ import torch
 
 from sampath_wsi.machine import doctor, facts, installation
 from sampath_wsi.machine.doctor import Finding, examine, run_check
-from sampath_wsi.model import registry, zoo
+from sampath_wsi.model import zoo
 
 from .cli.test_cli import run
 
@@ -134,8 +134,8 @@ def test_a_damaged_model_is_named(cache: Path, tiny_model: Path) -> None:
 def test_encoders_in_the_cache_are_checked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (none,) = installation.encoders()
     assert none.status == "ok"
-    weights = dataclasses.replace(registry.ENCODERS["sam_vit_b"], bytes=3, sha256="0" * 64)
-    monkeypatch.setitem(registry.ENCODERS, "sam_vit_b", weights)
+    weights = dataclasses.replace(zoo.ENCODERS["sam_vit_b"], bytes=3, sha256="0" * 64)
+    monkeypatch.setitem(zoo.ENCODERS, "sam_vit_b", weights)
     weights.cached_path.parent.mkdir(parents=True)
     weights.cached_path.write_bytes(b"abc")
     assert statuses(installation.encoders()) == ["fail", "ok"]

@@ -6,11 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import torch
-
-from sampath_wsi.model import Architecture, PathologyEncoderSpec, SamEncoderSpec, build_model
-from sampath_wsi.model.shapes import shapes_only
 from tests.helpers import blob_slide
 
 RUN = """
@@ -56,25 +51,6 @@ def test_no_stage_loads_what_another_needs(tmp_path: Path, tiny_model: Path) -> 
         found = run(stage, *words, *(() if stage == "report" else ("--record", tmp_path / "run" / f"{stage}.json")))
         assert "sampath_wsi" in found
         assert found & (UNWANTED[stage] | NEVER) == set(), stage
-
-
-@pytest.mark.parametrize("pathology", [None, PathologyEncoderSpec(name="vit_tiny_patch16_224", kwargs={"depth": 1})])
-def test_models_made_for_their_shapes_have_the_shapes_of_real_ones(pathology: PathologyEncoderSpec | None) -> None:
-    sam = SamEncoderSpec(embed_dim=32, depth=2, heads=2, global_blocks=(1,), window=4)
-    architecture = Architecture(image_size=128, sam=sam, pathology=pathology, decoder_dim=32)
-    real = build_model(architecture, 3).state_dict()
-    with shapes_only():
-        state = build_model(architecture, 3).state_dict()
-    assert {key: tensor.shape for key, tensor in state.items()} == {key: real[key].shape for key in real}
-    assert all(tensor.is_meta for tensor in state.values())
-
-
-def test_shapes_follow_from_arithmetic_that_changes_them() -> None:
-    with shapes_only():
-        assert (torch.empty(3, 1) * torch.empty(4)).shape == (3, 4)
-        assert (2.0 * torch.randn(3)).shape == (3,)
-        assert torch.empty(2, 3).fill_(1).shape == (2, 3)
-    assert torch.equal(2.0 * torch.ones(3), torch.full((3,), 2.0))
 
 
 def test_the_limit_that_the_workflow_takes_away_is_the_one_that_snakemake_sets() -> None:

@@ -94,7 +94,7 @@ def convert(
 
     Example: sampath-wsi model convert last.ckpt models/bcss --template sampath-bcss
     """
-    from sampath_wsi.model.convert import convert_checkpoint
+    from sampath_wsi.model.pretrained import convert_checkpoint
 
     card = convert_checkpoint(checkpoint, out, template, trust=trust)
     print(f"{out}: model '{card.name}' with the classes {', '.join(entry.name for entry in card.classes)}")
@@ -113,7 +113,7 @@ def fetch(
     import shutil
 
     from sampath_wsi.files import written_aside
-    from sampath_wsi.model.registry import find_encoder
+    from sampath_wsi.model.zoo import find_encoder
 
     with stage_run("fetch", name, None) as run:
         source = find_encoder(name, run.progress)

@@ -162,7 +162,7 @@ def models() -> Iterator[Finding]:
 
 def encoders() -> Iterator[Finding]:
     """Check the public weights that trainings begin with, where they are cached; none is needed to segment."""
-    from sampath_wsi.model.registry import ENCODERS, find_encoder
+    from sampath_wsi.model.zoo import ENCODERS, find_encoder
 
     missing = []
     for name, weights in ENCODERS.items():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -13,36 +12,16 @@ from safetensors.torch import load_file, save_file
 from sampath_wsi.errors import ModelError
 from sampath_wsi.files import sha256 as sha256_of
 from sampath_wsi.files import written_aside
-from sampath_wsi.model.card import CARD_NAME, ModelCard
-from sampath_wsi.model.shapes import shapes_only
+from sampath_wsi.model.card import CARD_NAME, WEIGHTS_NAME, ModelCard
+from sampath_wsi.model.sampath import SamPath
 from sampath_wsi.model.zoo import resolve_model
 
-if TYPE_CHECKING:
-    from sampath_wsi.model.sampath import SamPath
 
-WEIGHTS_NAME = "weights.safetensors"
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A model that is ready to run.
-
-    Attributes
-    ----------
-    card
-        What is known about it.
-    model
-        In eval mode, float32, on the device asked for.
-    weights_sha256
-        SHA-256 of the weights file: the identity of the weights in every store made with them.
-    path
-        The folder it was read from.
-    """
+class Bundle(NamedTuple):
+    """A model as loaded: its card, which says the SHA-256 of its weights, and the network, in eval mode and float32."""
 
     card: ModelCard
     model: SamPath
-    weights_sha256: str
-    path: Path
 
 
 def save_bundle(folder: str | Path, model: SamPath, card: ModelCard, dtype: torch.dtype = torch.float16) -> ModelCard:
@@ -97,18 +76,18 @@ def load_bundle(name_or_path: str | Path, device: str | torch.device = "cpu") ->
     ModelError
         If there is no such model, its card is invalid, or its weights are missing, damaged or not the card's.
     """
-    from sampath_wsi.model.sampath import build_model
-
     path = resolve_model(name_or_path)
-    card = ModelCard.read(path / CARD_NAME)
-    weights = path / WEIGHTS_NAME
-    sha256 = _checked_sha256(weights, card)
-    state = _read_weights(weights)
-    with shapes_only():
-        model = build_model(card.architecture, len(card.classes), mean=card.mean, std=card.std)
+    card, weights = ModelCard.read(path / CARD_NAME), path / WEIGHTS_NAME
+    card = card.model_copy(update={"weights_sha256": _checked_sha256(weights, card)})
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"{weights}: not a whole safetensors file ({error})", "Get the model again.") from error
+    with torch.device("meta"):
+        model = SamPath(card.architecture, len(card.classes), mean=card.mean, std=card.std)
     check_state(state, model.state_dict(), f"{weights}: the weights do not fit the card's architecture")
     model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
-    return Bundle(card, model.to(device).eval().requires_grad_(False), sha256, path)
+    return Bundle(card, model.to(device).eval().requires_grad_(False))
 
 
 def check_state(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], what: str) -> None:
@@ -162,10 +141,3 @@ def _checked_sha256(weights: Path, card: ModelCard) -> str:
             remedy,
         )
     return sha256
-
-
-def _read_weights(weights: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(weights)
-    except (SafetensorError, OSError, ValueError, LookupError, AttributeError, RuntimeError) as error:
-        raise ModelError(f"{weights}: not a whole safetensors file ({error})", "Get the model again.") from error

@@ -16,6 +16,7 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ModelError
 
 CARD_NAME = "card.json"
+WEIGHTS_NAME = "weights.safetensors"
 FORMAT_VERSION: Literal[1] = 1
 
 # Limits far beyond every model: a number beyond them would fill the memory before anything else is noticed.

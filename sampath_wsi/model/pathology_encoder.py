@@ -9,17 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import sampath_wsi.model.torchvision_compat  # noqa: F401
-
-# isort: split
-import timm
-import timm.layers
-from timm.layers.patch_embed import PatchEmbed
-from timm.models import VisionTransformer
-
 from sampath_wsi.errors import ModelError
 from sampath_wsi.model.card import PathologyEncoderSpec
-from sampath_wsi.model.shapes import shapes_only
+from sampath_wsi.model.libraries import timm
 
 
 class PathologyEncoder(nn.Module):
@@ -55,16 +47,9 @@ class PathologyEncoder(nn.Module):
         return int(self.model.embed_dim)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of RGB images in [0, 1].
+        """Return the features of RGB images ``(B, 3, S, S)`` in [0, 1].
 
-        Parameters
-        ----------
-        images
-            ``(B, 3, S, S)``.
-
-        Returns
-        -------
-        ``(B, channels, grid, grid)`` after the final norm, without class and register tokens.
+        They are ``(B, channels, grid, grid)``, after the final norm, without class and register tokens.
         """
         if images.shape[-1] != self.input_px:
             images = F.interpolate(images, (self.input_px, self.input_px), mode="bilinear", align_corners=False)
@@ -125,19 +110,21 @@ def _build_vit(spec: PathologyEncoderSpec, grid: int) -> Any:
     if not timm.is_model(spec.name):
         raise ModelError(f"timm has no model '{spec.name}'", remedy)
     try:
-        with shapes_only():
+        with torch.device("meta"):
             shape: Any = timm.create_model(spec.name, num_classes=0, **kwargs)
         if not _is_plain(shape):
             raise ModelError(f"timm's '{spec.name}' is not a plain vision transformer", remedy)
         kwargs["img_size"] = grid * int(shape.patch_embed.patch_size[0])
         return timm.create_model(spec.name, num_classes=0, **kwargs)
+    except ModelError:
+        raise
     except (AttributeError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        if isinstance(error, ModelError):
-            raise
         raise ModelError(f"timm cannot build '{spec.name}' with {spec.kwargs}: {error}", remedy) from error
 
 
 def _is_plain(model: Any) -> bool:
     return (
-        isinstance(model, VisionTransformer) and type(model.patch_embed) is PatchEmbed and model.pos_embed is not None
+        isinstance(model, timm.models.VisionTransformer)
+        and type(model.patch_embed) is timm.layers.patch_embed.PatchEmbed
+        and model.pos_embed is not None
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ModelError
 from sampath_wsi.files import sha256
-from sampath_wsi.model.card import CARD_NAME, ModelCard
+from sampath_wsi.model.card import CARD_NAME, WEIGHTS_NAME, ModelCard
 from sampath_wsi.model.zoo import resolve_model
 from sampath_wsi.probability import to_bytes
 from sampath_wsi.stages.infer.stage import Batch, ModelSpec, PredictorLike
@@ -108,8 +108,6 @@ class ReadyModel:
 
 def model_spec(path: Path, card: ModelCard) -> ModelSpec:
     """What a model bundle expects of tiles, and who it is."""
-    from sampath_wsi.model.bundle import WEIGHTS_NAME
-
     return ModelSpec(
         name=card.name,
         weights_sha256=card.weights_sha256 or sha256(path / WEIGHTS_NAME),

@@ -6,7 +6,6 @@ The arithmetic is that of the authors' published code, whose outputs the tests r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, Self
 
@@ -15,13 +14,25 @@ from torch import nn
 from torch.nn import functional as F
 
 from sampath_wsi.model.card import IMAGENET_MEAN, IMAGENET_STD, Architecture, Triple
-from sampath_wsi.model.decoder import ClassTokenDecoder, DensePrompt
+from sampath_wsi.model.libraries import segment_anything
 from sampath_wsi.model.pathology_encoder import PathologyEncoder
 from sampath_wsi.model.sam_encoder import build_neck, build_sam_encoder
 
+_DECODER_HEADS = 8
+_DECODER_MLP_RATIO = 8
+
 
 class SamPath(nn.Module):
-    """The model of an :class:`Architecture`, freshly initialised; made by :func:`build_model`.
+    """The model of an architecture, freshly initialised, everything trainable, in training mode.
+
+    Parameters
+    ----------
+    architecture
+        Encoders, image size and width of the decoder.
+    n_classes
+        Classes without "unlabelled": the model has one channel more.
+    mean, std
+        Normalisation of the input of SAM's encoder.
 
     Attributes
     ----------
@@ -31,12 +42,19 @@ class SamPath(nn.Module):
         The fusion, or the one encoder's neck. In fine-tuned SAM it is SAM's own and belongs to the frozen encoder.
     prompt, mask_decoder
         Positional encoding with the constant dense prompt, and SAM's decoder with class tokens.
+
+    Raises
+    ------
+    ModelError
+        If timm cannot build the pathology encoder.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, architecture: Architecture, n_classes: int, mean: Triple, std: Triple) -> None:
+    def __init__(
+        self, architecture: Architecture, n_classes: int, *, mean: Triple = IMAGENET_MEAN, std: Triple = IMAGENET_STD
+    ) -> None:
         super().__init__()
         self.architecture = architecture
         self.n_classes = n_classes
@@ -57,8 +75,6 @@ class SamPath(nn.Module):
         self._frozen = False
         self._precision = torch.float32
 
-    # -- forward ----------------------------------------------------------------------------------------------
-
     def forward(self, images: torch.Tensor, precision: torch.dtype | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Segment images.
 
@@ -77,7 +93,7 @@ class SamPath(nn.Module):
         return self.decode(self.encode(images, precision))
 
     def encode(self, images: torch.Tensor, precision: torch.dtype | None = None) -> torch.Tensor:
-        """Features of the encoders, concatenated: ``(B, channels, S / 16, S / 16)``, before the neck."""
+        """Return the encoders' features, concatenated: ``(B, channels, S / 16, S / 16)``, before the neck."""
         size = self.architecture.image_size
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
@@ -93,14 +109,12 @@ class SamPath(nn.Module):
             return torch.cat(features, dim=1)
 
     def decode(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and predicted IoU from the features of :meth:`encode`; always in float32."""
+        """Return logits and predicted IoU from the features of :meth:`encode`; always in float32."""
         # In bfloat16 these few per cent of the work would change several times as many labels as the encoders do.
         with torch.autocast(features.device.type, enabled=False):
             fused = self.neck(features.float())
             logits, iou = self.mask_decoder(fused, *self.prompt(*fused.shape[-2:]))
         return logits, iou
-
-    # -- freezing and precision -------------------------------------------------------------------------------
 
     def freeze_encoders(self) -> Self:
         """Freeze the encoders as the paper does: no gradients, no stored activations, always in eval mode.
@@ -132,45 +146,85 @@ class SamPath(nn.Module):
                     module.to(dtype)
         return self
 
-    def _frozen_modules(self) -> Iterator[nn.Module]:
-        if self.sam_encoder is not None:
-            yield self.sam_encoder
-        if self.pathology_encoder is not None:
-            yield self.pathology_encoder
-        else:
-            yield self.neck
+    def _frozen_modules(self) -> list[nn.Module]:
+        second = self.neck if self.pathology_encoder is None else self.pathology_encoder
+        return [module for module in (self.sam_encoder, second) if module is not None]
 
 
-def build_model(
-    architecture: Architecture, n_classes: int, *, mean: Triple = IMAGENET_MEAN, std: Triple = IMAGENET_STD
-) -> SamPath:
-    """Build a model with fresh weights, everything trainable, in training mode.
+class ClassTokenDecoder(segment_anything.modeling.MaskDecoder):
+    """SAM's decoder with a trainable token for each class in place of mask tokens and prompts, for batches of images.
+
+    There is one token more than channels: as in SAM with several masks wanted, the mask of token 0 is dropped.
 
     Parameters
     ----------
-    architecture
-        Encoders, image size and width of the decoder.
-    n_classes
-        Classes without "unlabelled": the model has one channel more.
-    mean, std
-        Normalisation of the input of SAM's encoder.
-
-    Raises
-    ------
-    ModelError
-        If timm cannot build the pathology encoder.
+    channels
+        Masks that come out: "unlabelled" and every class.
+    dim
+        Channels of the features: 256 in the paper.
     """
-    return SamPath(architecture, n_classes, mean, std)
+
+    def __init__(self, channels: int, dim: int) -> None:
+        transformer = segment_anything.modeling.TwoWayTransformer(
+            depth=2, embedding_dim=dim, mlp_dim=_DECODER_MLP_RATIO * dim, num_heads=_DECODER_HEADS
+        )
+        super().__init__(
+            transformer_dim=dim, transformer=transformer, num_multimask_outputs=channels, iou_head_hidden_dim=dim
+        )
+
+    def forward(
+        self, features: torch.Tensor, positions: torch.Tensor, dense_prompt: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict masks and their IoU.
+
+        Parameters
+        ----------
+        features
+            ``(B, dim, grid, grid)`` from the neck.
+        positions
+            ``(1, dim, grid, grid)`` positional encoding.
+        dense_prompt
+            ``(1, dim, 1, 1)`` added to the features.
+
+        Returns
+        -------
+        Logits ``(B, channels, 4 * grid, 4 * grid)`` and IoU ``(B, channels)``.
+        """
+        batch, dim, rows, columns = features.shape
+        tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(batch, -1, -1)
+        tokens, image = self.transformer(features + dense_prompt, positions.expand_as(features), tokens)
+        image = self.output_upscaling(image.transpose(1, 2).reshape(batch, dim, rows, columns))
+        # The first token is SAM's IoU token. The first mask's network runs only so that it has (zero) gradients.
+        weights = [mlp(tokens[:, i + 1]) for i, mlp in enumerate(self.output_hypernetworks_mlps)]
+        logits = (torch.stack(weights, dim=1)[:, 1:] @ image.flatten(2)).unflatten(2, image.shape[2:])
+        return logits, self.iou_prediction_head(tokens[:, 0])[:, 1:]
+
+    def copy_first_hypernetwork(self) -> None:
+        """Let every class begin with the hypernetwork of token 0."""
+        first, *others = self.output_hypernetworks_mlps
+        for mlp in others:
+            mlp.load_state_dict(first.state_dict())
+
+
+class DensePrompt(nn.Module):
+    """What remains of SAM's prompt encoder when nobody prompts: the positional encoding and "no mask"; never trained.
+
+    ``dim`` is the number of channels of the features.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.pe_layer = segment_anything.modeling.prompt_encoder.PositionEmbeddingRandom(dim // 2)
+        self.no_mask_embed = nn.Embedding(1, dim).requires_grad_(False)
+
+    def forward(self, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the positional encoding ``(1, dim, rows, columns)`` and the dense prompt ``(1, dim, 1, 1)``."""
+        return self.pe_layer((rows, columns)).unsqueeze(0), self.no_mask_embed.weight.view(1, -1, 1, 1)
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that receive gradients."""
+    """Return the parameters that receive gradients."""
     return [p for p in model.parameters() if p.requires_grad]
-
-
-def frozen_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that do not receive gradients."""
-    return [p for p in model.parameters() if not p.requires_grad]
 
 
 def upsample_logits(logits: torch.Tensor, size_px: tuple[int, int]) -> torch.Tensor:
@@ -179,7 +233,7 @@ def upsample_logits(logits: torch.Tensor, size_px: tuple[int, int]) -> torch.Ten
 
 
 def predict_labels(logits: torch.Tensor) -> torch.Tensor:
-    """The label of every pixel: the best class, never "unlabelled".
+    """Return the label of every pixel: the best class, never "unlabelled".
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.machine.device import Precision
 from sampath_wsi.model.card import IMAGENET_MEAN, IMAGENET_STD, Architecture, ModelCard, Triple
-from sampath_wsi.model.templates import template_card
+from sampath_wsi.model.zoo import template_card
 from sampath_wsi.runs.config import parse_setting
 from sampath_wsi.training.augment import AugmentSpec
 
@@ -100,7 +100,7 @@ class Recipe(_Part):
     licence: str = ""
     limitations: str = ""
     architecture: Architecture
-    """In YAML also the name of one of the paper's models (:mod:`sampath_wsi.model.templates`)."""
+    """In YAML also the name of one of the paper's models (:mod:`sampath_wsi.model.zoo`)."""
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
     mpp: PositiveFloat

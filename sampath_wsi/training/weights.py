@@ -13,9 +13,8 @@ from sampath_wsi.errors import ConfigError, ModelError
 from sampath_wsi.model.bundle import Bundle, load_bundle
 from sampath_wsi.model.card import EncoderProvenance
 from sampath_wsi.model.pretrained import default_encoders, load_pretrained
-from sampath_wsi.model.registry import ENCODERS
-from sampath_wsi.model.sampath import SamPath, build_model
-from sampath_wsi.model.zoo import resolve_model
+from sampath_wsi.model.sampath import SamPath
+from sampath_wsi.model.zoo import ENCODERS, resolve_model
 from sampath_wsi.training.recipe import PretrainedSpec, Recipe
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def begin_model(recipe: Recipe, classes: Sequence[str]) -> tuple[SamPath, tuple[
         If weights cannot be had or do not fit.
     """
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.architecture, len(classes), mean=recipe.mean, std=recipe.std)
+    model = SamPath(recipe.architecture, len(classes), mean=recipe.mean, std=recipe.std)
     encoders: tuple[EncoderProvenance, ...] = ()
     if recipe.start_from is not None:
         bundle = load_bundle(recipe.start_from)

@@ -18,7 +18,7 @@ import torch
 from sampath_wsi.errors import ConfigError, ModelError
 from sampath_wsi.machine import device as devices
 from sampath_wsi.machine.device import choose_precision, lease, leased_device, leased_gpus
-from sampath_wsi.model import load_bundle
+from sampath_wsi.model.bundle import load_bundle
 from sampath_wsi.stages.infer.predictor import Predictor
 from sampath_wsi.training.processes import held_devices
 

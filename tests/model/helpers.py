@@ -7,14 +7,10 @@ from typing import Any
 
 import torch
 
-import sampath_wsi.model.torchvision_compat  # noqa: F401
-
-# isort: split
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.model.card import Architecture, ModelCard, PathologyEncoderSpec, SamEncoderSpec
-from sampath_wsi.model.sampath import SamPath, build_model
+from sampath_wsi.model.libraries import segment_anything
+from sampath_wsi.model.sampath import SamPath
 
 SAM = SamEncoderSpec(embed_dim=32, depth=2, heads=2, global_blocks=(1,), window=3)
 VIT = PathologyEncoderSpec(name="vit_tiny_patch16_224", kwargs={"embed_dim": 48, "depth": 1, "num_heads": 3})
@@ -33,7 +29,7 @@ def architecture(variant: str = "both", image_size: int = 64, decoder_dim: int =
 
 def model(variant: str = "both", seed: int = 0, **changes: Any) -> SamPath:
     torch.manual_seed(seed)
-    built = build_model(architecture(variant, **changes), len(CLASSES)).eval()
+    built = SamPath(architecture(variant, **changes), len(CLASSES)).eval()
     # Relative positions begin at zero; then no test would notice them missing.
     for name, parameter in built.named_parameters():
         if "rel_pos" in name:
@@ -57,12 +53,12 @@ def images(count: int = 2, size: int = 64, seed: int = 1) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def small_sam(image_size: int = 64, seed: int = 2) -> Sam:
+def small_sam(image_size: int = 64, seed: int = 2) -> Any:
     """segment-anything's own SAM, of SAM's width behind the neck and a small encoder."""
     torch.manual_seed(seed)
-    grid = image_size // 16
-    sam = Sam(
-        image_encoder=ImageEncoderViT(
+    grid, parts = image_size // 16, segment_anything.modeling
+    sam = parts.Sam(
+        image_encoder=parts.ImageEncoderViT(
             img_size=image_size,
             embed_dim=SAM.embed_dim,
             depth=SAM.depth,
@@ -72,10 +68,10 @@ def small_sam(image_size: int = 64, seed: int = 2) -> Sam:
             window_size=SAM.window,
             global_attn_indexes=SAM.global_blocks,
         ),
-        prompt_encoder=PromptEncoder(256, (grid, grid), (image_size, image_size), 16),
-        mask_decoder=MaskDecoder(
+        prompt_encoder=parts.PromptEncoder(256, (grid, grid), (image_size, image_size), 16),
+        mask_decoder=parts.MaskDecoder(
             transformer_dim=256,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),
+            transformer=parts.TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),
         ),
     )
     for name, parameter in sam.named_parameters():

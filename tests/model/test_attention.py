@@ -1,25 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch.nn import functional as F
 
-import sampath_wsi.model.torchvision_compat  # noqa: F401
-
-# isort: split
-from segment_anything.modeling.image_encoder import Attention
-
-from sampath_wsi.model import attention
-from sampath_wsi.model.attention import DecomposedAttention
+from sampath_wsi.model.libraries import segment_anything
+from sampath_wsi.model.sam_encoder import DecomposedAttention, attend_biased, attend_folded, relative_scores
 
 from .helpers import images, model, small_sam
 
+Attention = segment_anything.modeling.image_encoder.Attention
 GRIDS = [(1, 1), (3, 5), (14, 14), (16, 16)]
 
 
-def pair(grid: tuple[int, int], heads: int = 3, channels: int = 8) -> tuple[Attention, DecomposedAttention]:
+def pair(grid, heads=3, channels=8):
     """segment-anything's attention with random weights, and this project's over the same parameters."""
     torch.manual_seed(0)
     reference = Attention(heads * channels, heads, use_rel_pos=True, input_size=grid)
@@ -49,27 +42,27 @@ def test_gradients_equal_segment_anythings(grid):
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("limit", [1, 3 * 15 * 4 * 4, 3 * 15 * 15 * 4, 10**9])
-def test_the_bias_stays_below_its_limit_whatever_the_pieces(limit, monkeypatch: pytest.MonkeyPatch):
-    reference, fused = pair((3, 5))
-    monkeypatch.setattr(attention, "BIAS_BYTES", limit)
-    seen = []
+@pytest.mark.parametrize("limit", [1, 15 * 4 * 4, 15 * 15 * 4, 3 * 15 * 15 * 4, 10**9])
+def test_the_bias_stays_below_its_limit(limit, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(4, 3, 15, 8) for _ in range(3))
+    rel_h, rel_w = relative_scores(q, torch.randn(5, 8), torch.randn(9, 8), (3, 5))
+    seen, attend = [], torch.nn.functional.scaled_dot_product_attention
 
-    def spy(*args: Any, attn_mask: torch.Tensor) -> torch.Tensor:
+    def spy(*args, attn_mask):
         seen.append(attn_mask.nbytes)
-        return F.scaled_dot_product_attention(*args, attn_mask=attn_mask)
+        return attend(*args, attn_mask=attn_mask)
 
-    monkeypatch.setattr(attention, "F", type("F", (), {"scaled_dot_product_attention": staticmethod(spy)}))
-    with torch.no_grad():
-        x = torch.randn(4, 3, 5, 24)
-        torch.testing.assert_close(fused(x), reference(x), rtol=1e-5, atol=1e-5)
-    one_query = 3 * 15 * 4
-    assert max(seen) <= max(limit, one_query)
+    expected = attend_folded(q, k, v, rel_h, rel_w)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    found = attend_biased(q, k, v, rel_h, rel_w, bias_bytes=limit)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert max(seen) <= max(limit, one_query := 15 * 4), one_query
 
 
 @pytest.mark.parametrize("image_size", [48, 64, 112])
 @pytest.mark.parametrize("gradients", [False, True])
-def test_the_encoder_equals_segment_anythings_before_its_neck(image_size, gradients):
+def test_the_encoder_equals_segment_anythings(image_size, gradients):
     # Grids of 3, 4 and 7 with windows of 3: exact, and padded at the far edges.
     reference = small_sam(image_size).image_encoder
     reference.neck = torch.nn.Identity()

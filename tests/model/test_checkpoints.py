@@ -18,7 +18,7 @@ from sampath_wsi.model.card import PathologyEncoderSpec, SamEncoderSpec
 from sampath_wsi.model.checkpoints import read_checkpoint, tensors_of
 from sampath_wsi.model.pathology_encoder import interpolate_positions
 from sampath_wsi.model.pretrained import default_encoders, load_pretrained, read_pathology_state
-from sampath_wsi.model.templates import TEMPLATES
+from sampath_wsi.model.zoo import TEMPLATES
 
 from .helpers import architecture, images, model, small_sam
 

@@ -11,8 +11,8 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ModelError
 from sampath_wsi.model.bundle import load_bundle
 from sampath_wsi.model.card import ModelCard
-from sampath_wsi.model.convert import convert_checkpoint
 from sampath_wsi.model.pathology_encoder import interpolate_positions
+from sampath_wsi.model.pretrained import convert_checkpoint
 
 from .helpers import VARIANTS, authors_state, card, images, lightning_checkpoint, model
 

@@ -16,12 +16,11 @@ import torch
 
 from sampath_wsi.model.bundle import load_bundle
 from sampath_wsi.model.checkpoints import under
-from sampath_wsi.model.convert import convert_checkpoint
 from sampath_wsi.model.pathology_encoder import interpolate_positions
-from sampath_wsi.model.pretrained import load_pretrained
-from sampath_wsi.model.sampath import build_model, predict_labels, upsample_logits
-from sampath_wsi.model.templates import TEMPLATES
+from sampath_wsi.model.pretrained import convert_checkpoint, load_pretrained
+from sampath_wsi.model.sampath import SamPath, predict_labels, upsample_logits
 from sampath_wsi.model.vanilla_sam import load_vanilla_sam
+from sampath_wsi.model.zoo import TEMPLATES
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +77,7 @@ def test_public_checkpoint_formats_fill_the_papers_model(parity, tmp_path):
     sam, hipt = tmp_path / "sam.pth", tmp_path / "hipt.pth"
     parity.sam_checkpoint(sam)
     parity.hipt_checkpoint(hipt)
-    model = build_model(TEMPLATES["sampath-bcss"].architecture, 5)
+    model = SamPath(TEMPLATES["sampath-bcss"].architecture, 5)
     assert [p.name for p in load_pretrained(model, sam=sam, pathology=hipt)] == ["sam.pth", "hipt.pth"]
     assert torch.equal(
         model.pathology_encoder.model.pos_embed,
@@ -92,7 +91,7 @@ def test_public_checkpoint_formats_fill_the_papers_model(parity, tmp_path):
 def test_trained_parameters_have_the_authors_shapes(shared_data):
     table = json.loads((shared_data / "parity" / "keys.json").read_text())["bcss"]
     with torch.device("meta"):
-        model = build_model(TEMPLATES["sampath-bcss"].architecture, 5)
+        model = SamPath(TEMPLATES["sampath-bcss"].architecture, 5)
     for ours, theirs in ((model.mask_decoder, "model.mask_decoder."), (model.neck, "fusion_neck.")):
         found = {key: list(tensor.shape) for key, tensor in ours.state_dict().items()}
         assert found == under(table, theirs)

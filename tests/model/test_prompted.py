@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sampath_wsi.model import prompted
-from sampath_wsi.model.prompted import HALF_THE_IMAGE, dots_of_instances, segment_by_dots
-from sampath_wsi.model.sam_encoder import fuse_attention
+from sampath_wsi.model.libraries import segment_anything
+from sampath_wsi.model.sam_encoder import decompose_attention
+from sampath_wsi.model.vanilla_sam import HALF_THE_IMAGE, dots_of_instances, segment_by_dots
 
 from .helpers import small_sam
 
@@ -58,19 +59,18 @@ class FakePredictor:
         return masks, torch.tensor([[0.1, 0.9, 0.5]]).expand(len(points), -1), None
 
 
-def test_the_map_is_the_union_of_the_best_masks(monkeypatch):
-    monkeypatch.setattr(prompted, "SamPredictor", FakePredictor)
-    monkeypatch.setattr(prompted, "_DOTS_AT_A_TIME", 2)
-    image, dots = np.zeros((20, 30, 3), np.uint8), np.array([[4, 5], [25, 10], [15, 15]])
+def test_the_map_is_the_union_of_the_best_masks():
+    segment = partial(segment_by_dots, predictor_of=FakePredictor)
+    image, dots = np.zeros((20, 30, 3), np.uint8), np.array([[4, 5]] * 15 + [[25, 10], [15, 15]])
     expected = np.ones((20, 30), np.uint8)
     for x, y in dots:
         expected[y - 1 : y + 2, x - 1 : x + 2] = 2
-    assert (segment_by_dots(None, image, dots) == expected).all()
-    assert (segment_by_dots(None, image, dots, drop_larger_than=HALF_THE_IMAGE) == expected).all()
-    flooded = segment_by_dots([25, 10], image, dots)
+    assert (segment(None, image, dots) == expected).all()
+    assert (segment(None, image, dots, drop_larger_than=HALF_THE_IMAGE) == expected).all()
+    flooded = segment([25, 10], image, dots)
     assert (flooded[:, :16] == 2).all()
     expected[9:12, 24:27] = 1
-    assert (segment_by_dots([25, 10], image, dots, drop_larger_than=HALF_THE_IMAGE) == expected).all()
+    assert (segment([25, 10], image, dots, drop_larger_than=HALF_THE_IMAGE) == expected).all()
 
 
 def test_no_dots_give_background_without_running_sam():
@@ -81,7 +81,7 @@ def test_no_dots_give_background_without_running_sam():
 
 def test_sam_itself_takes_the_dots():
     sam = small_sam()
-    fuse_attention(sam.image_encoder)
+    decompose_attention(sam.image_encoder)
     image = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
     dots = np.array([[5, 5], [60, 40]])
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_sam_itself_takes_the_dots():
     assert labels.shape == (50, 70)
     assert set(np.unique(labels)) <= {1, 2}
     masks = []
-    predictor = prompted.SamPredictor(sam)
+    predictor = segment_anything.SamPredictor(sam)
     predictor.set_image(image)
     for dot in dots:
         mask, iou, _ = predictor.predict(dot[None], np.array([1]), multimask_output=True)

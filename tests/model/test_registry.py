@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sampath_wsi.errors import ModelError
-from sampath_wsi.model import registry, zoo
-from sampath_wsi.model.registry import ENCODERS, find_encoder
+from sampath_wsi.model import zoo
+from sampath_wsi.model.zoo import ENCODERS, find_encoder
 
 CONTENT = b"weights " * 1000
 
@@ -43,7 +43,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, url: str, content: bytes = CONTENT)
     weights = dataclasses.replace(
         ENCODERS["sam_vit_b"], url=url, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
     )
-    monkeypatch.setitem(registry.ENCODERS, "sam_vit_b", weights)
+    monkeypatch.setitem(zoo.ENCODERS, "sam_vit_b", weights)
 
 
 def test_a_path_is_taken_as_it_is(tmp_path):

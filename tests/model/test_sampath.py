@@ -6,23 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-import sampath_wsi.model.torchvision_compat  # noqa: F401
-
-# isort: split
-from segment_anything import sam_model_registry
-from segment_anything.modeling import MaskDecoder
-
 from sampath_wsi.errors import ModelError
 from sampath_wsi.model.card import IMAGENET_MEAN, IMAGENET_STD, SAM_SIZES, Architecture, SamEncoderSpec
+from sampath_wsi.model.libraries import segment_anything
 from sampath_wsi.model.sam_encoder import build_sam_encoder
 from sampath_wsi.model.sampath import (
-    build_model,
-    frozen_parameters,
+    SamPath,
     predict_labels,
     trainable_parameters,
     upsample_logits,
 )
-from sampath_wsi.model.templates import TEMPLATES
+from sampath_wsi.model.zoo import TEMPLATES
 
 from .helpers import VARIANTS, architecture, images, model
 
@@ -64,7 +58,7 @@ def test_frozen_encoders_hold_no_activations_and_stay_in_eval_mode(variant):
     (logits.mean() + iou.mean()).backward()
     trained = {name.split(".")[0] for name, p in built.named_parameters() if p.grad is not None}
     assert trained == ({"mask_decoder"} if variant == "sam" else {"mask_decoder", "neck"})
-    assert len(trainable_parameters(built)) + len(frozen_parameters(built)) == len(list(built.parameters()))
+    assert all(p.requires_grad for p in trainable_parameters(built))
 
 
 def test_unfrozen_encoders_do_train():
@@ -74,7 +68,7 @@ def test_unfrozen_encoders_do_train():
 
 def test_parameters_of_the_paper():
     with torch.device("meta"):
-        built = build_model(TEMPLATES["sampath-bcss"].architecture, 5).freeze_encoders()
+        built = SamPath(TEMPLATES["sampath-bcss"].architecture, 5).freeze_encoders()
     decoder, fusion = count(built.mask_decoder), count(built.neck)
     assert (round(decoder / 1e6, 2), round(fusion / 1e6, 2)) == (4.48, 0.89)
     assert round((decoder + fusion) / 1e6, 2) == 5.37
@@ -89,9 +83,9 @@ def test_parameters_of_the_paper():
 @pytest.mark.parametrize("size", SAM_SIZES)
 def test_public_sizes_have_segment_anythings_shapes(size):
     with torch.device("meta"):
-        expected = sam_model_registry[size]().image_encoder.state_dict()
+        expected = segment_anything.sam_model_registry[size]().image_encoder.state_dict()
         found = build_sam_encoder(SamEncoderSpec.preset(size), 1024).state_dict()
-        built = build_model(Architecture(sam=SamEncoderSpec.preset(size)), 2).to("meta")
+        built = SamPath(Architecture(sam=SamEncoderSpec.preset(size)), 2).to("meta")
         features = built.encode(torch.empty(1, 3, 1024, 1024))
     assert features.shape == (1, SAM_SIZES[size].embed_dim, 64, 64)
     assert {key: tensor.shape for key, tensor in found.items()} == {
@@ -131,7 +125,7 @@ def test_the_batched_decoder_equals_segment_anythings_image_by_image():
     with torch.no_grad():
         logits, iou = decoder(features, positions, dense)
         for i in range(3):
-            expected = MaskDecoder.forward(
+            expected = segment_anything.modeling.MaskDecoder.forward(
                 decoder, features[i : i + 1], positions, torch.empty(1, 0, 32), dense.expand(1, 32, 4, 4), True
             )
             torch.testing.assert_close((logits[i : i + 1], iou[i : i + 1]), expected, rtol=1e-5, atol=1e-5)

@@ -10,9 +10,9 @@ import torch
 
 from sampath_wsi.errors import ModelError
 from sampath_wsi.model.card import SAM_SIZES, Architecture
+from sampath_wsi.model.libraries import segment_anything
 from sampath_wsi.model.pretrained import load_pretrained
-from sampath_wsi.model.prompted import SamPredictor
-from sampath_wsi.model.sampath import build_model
+from sampath_wsi.model.sampath import SamPath
 from sampath_wsi.model.vanilla_sam import build_vanilla_sam, load_vanilla_sam, sam_spec_of
 from sampath_wsi.synthetic.stand_ins import (
     TINY_HIPT,
@@ -26,10 +26,8 @@ from .helpers import SAM, small_sam
 
 @pytest.mark.parametrize("size", SAM_SIZES)
 def test_the_public_sizes_are_recognised_and_are_segment_anythings(size: str) -> None:
-    from segment_anything import sam_model_registry
-
     with torch.device("meta"):
-        state = sam_model_registry[size]().state_dict()
+        state = segment_anything.sam_model_registry[size]().state_dict()
         built = build_vanilla_sam(SAM_SIZES[size]).state_dict()
     assert sam_spec_of(state, "x") == (SAM_SIZES[size], 1024)
     assert {key: tensor.shape for key, tensor in state.items()} == {key: t.shape for key, t in built.items()}
@@ -44,7 +42,7 @@ def test_a_checkpoint_gives_what_segment_anything_gives(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
     results = []
     for model in (sam, loaded):
-        predictor = SamPredictor(model)
+        predictor = segment_anything.SamPredictor(model)
         predictor.set_image(image)
         results.append(predictor.predict(np.array([[30, 20]]), np.array([1]))[1:])
     for found, expected in zip(*results, strict=True):
@@ -76,7 +74,7 @@ def test_tiny_checkpoints_are_read_as_the_public_ones_are(tmp_path: Path) -> Non
     for name in ("a", "b"):
         torch.manual_seed(1)
         architecture = Architecture(image_size=64, sam=TINY_SAM, pathology=TINY_HIPT)
-        model = build_model(architecture, 2)
+        model = SamPath(architecture, 2)
         load_pretrained(model, sam=tmp_path / f"{name}.pth", pathology=tmp_path / f"{name}_hipt.pth")
         models.append(model.state_dict())
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])

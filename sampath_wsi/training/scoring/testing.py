@@ -28,10 +28,8 @@ from sampath_wsi.machine.device import choose_precision, describe_machine, lease
 from sampath_wsi.metrics import LEVEL, RESAMPLES, ConfusionMatrix, Counts
 from sampath_wsi.model.bundle import load_bundle
 from sampath_wsi.model.card import CARD_NAME, ModelCard
-from sampath_wsi.model.prompted import dots_of_instances, segment_by_dots
-from sampath_wsi.model.registry import find_encoder
-from sampath_wsi.model.vanilla_sam import load_vanilla_sam
-from sampath_wsi.model.zoo import resolve_model
+from sampath_wsi.model.vanilla_sam import dots_of_instances, load_vanilla_sam, segment_by_dots
+from sampath_wsi.model.zoo import find_encoder, resolve_model
 from sampath_wsi.progress import Progress
 from sampath_wsi.stages.infer.predictor import Predictor, default_batch
 from sampath_wsi.stages.report import edges
@@ -150,7 +148,7 @@ def score_model(
 
         options: Options = {"tta": tta, "min_area_um2": min_area_um2, "precision": how, "batch": at_once}
         options["tile_px"] = card.tile_px
-        return _run(_Model(card.name, bundle.weights_sha256, label, device, options), data, spec, progress)
+        return _run(_Model(card.name, bundle.card.weights_sha256 or "", label, device, options), data, spec, progress)
 
 
 def score_prompts(
@@ -163,7 +161,7 @@ def score_prompts(
     sam
         Path or name of its checkpoint.
     drop_larger_than
-        See :func:`sampath_wsi.model.prompted.segment_by_dots`.
+        See :func:`sampath_wsi.model.vanilla_sam.segment_by_dots`.
 
     Raises
     ------

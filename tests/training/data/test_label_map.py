@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sampath_wsi.errors import ConfigError, DataError
-from sampath_wsi.model.templates import BCSS_CLASSES, CRAG_CLASSES
+from sampath_wsi.model.zoo import BCSS_CLASSES, CRAG_CLASSES
 from sampath_wsi.training.data.prepare.label_map import SHIPPED, LabelMap, load_label_map
 
 ROOT = Path(__file__).resolve().parents[3]

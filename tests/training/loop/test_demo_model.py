@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from sampath_wsi.metrics import ConfusionMatrix
-from sampath_wsi.model import load_bundle, predict_labels, upsample_logits
+from sampath_wsi.model.bundle import load_bundle
+from sampath_wsi.model.sampath import predict_labels, upsample_logits
 from sampath_wsi.model.zoo import ZOO_DIR
 from sampath_wsi.synthetic import CLASSES, TRUTH_DOWNSAMPLE, Painter, Scene
 

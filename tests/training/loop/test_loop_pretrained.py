@@ -11,7 +11,7 @@ import torch
 from sampath_wsi.errors import ConfigError, ModelError
 from sampath_wsi.files import sha256
 from sampath_wsi.model.bundle import load_bundle, save_bundle
-from sampath_wsi.model.sampath import build_model
+from sampath_wsi.model.sampath import SamPath
 from sampath_wsi.training.recipe import read_recipe
 from sampath_wsi.training.weights import begin_model
 from tests.model.helpers import architecture, card, small_sam
@@ -25,7 +25,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("weights")
     torch.save(small_sam().state_dict(), folder / "sam.pth")
     torch.manual_seed(5)
-    vit = build_model(architecture(decoder_dim=256), 2).pathology_encoder
+    vit = SamPath(architecture(decoder_dim=256), 2).pathology_encoder
     assert vit is not None
     teacher = {f"module.backbone.{key}": tensor for key, tensor in vit.model.state_dict().items()}
     torch.save({"teacher": teacher}, folder / "vit.pth")
@@ -70,7 +70,7 @@ def test_weights_that_cannot_be_had_are_named(
     monkeypatch.setattr(
         "sampath_wsi.training.weights.load_pretrained", lambda model, **which: wanted.append(which) or ()
     )
-    monkeypatch.setattr("sampath_wsi.training.weights.build_model", lambda *_, **__: build_model(architecture(), 5))
+    monkeypatch.setattr("sampath_wsi.training.weights.SamPath", lambda *_, **__: SamPath(architecture(), 5))
     path = Path(__file__).resolve().parents[3] / "config" / "experiments" / "bcss.yaml"
     for override, pathology in (("seed=0", "hipt_vit_small"), ("architecture.pathology=null", None)):
         begin_model(read_recipe(path, [override]), "abcde")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sampath_wsi.errors import ConfigError, ModelError
-from sampath_wsi.model.templates import TEMPLATES
+from sampath_wsi.model.zoo import TEMPLATES
 from sampath_wsi.training.recipe import read_recipe, with_overrides
 from tests.training.loop.runs import write_recipe
 
