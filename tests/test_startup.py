@@ -15,9 +15,8 @@ try:
     main()
 finally:
     print("loaded:", *sorted({name.split(".")[0] for name in sys.modules}))
-    print("loaded:", *[name for name in sys.modules if name == "torch._dynamo"])
 """
-NEVER = {"distributed", "jsonschema", "sympy", "torch._dynamo", "pandas", "snakemake", "pytest"}
+NEVER = {"distributed", "jsonschema", "pandas", "snakemake", "pytest"}
 UNWANTED = {
     "tile": {"torch", "dask", "matplotlib", "timm"},
     "infer": {"scipy", "dask", "shapely", "matplotlib"},
