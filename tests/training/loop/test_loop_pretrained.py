@@ -38,7 +38,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_encoders_come_from_the_files_and_stay_and_the_card_says_so(weights: dict[str, Any], tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, **weights, epochs=1)
-    bundle = load_bundle(run_training(recipe, write_halves(tmp_path / "data"), tmp_path / "run"))
+    trained = run_training(recipe, write_halves(tmp_path / "data"), tmp_path / "run")
+    bundle = load_bundle(trained)
     sam = torch.load(weights["pretrained"]["sam"], weights_only=True)
     for key, tensor in bundle.model.sam_encoder.state_dict().items():
         torch.testing.assert_close(tensor, sam[f"image_encoder.{key}"].half().float(), rtol=0, atol=0)
@@ -46,7 +47,7 @@ def test_encoders_come_from_the_files_and_stay_and_the_card_says_so(weights: dic
         (name, sha256(Path(weights["pretrained"][key]))) for key, name in (("sam", "sam.pth"), ("pathology", "vit.pth"))
     ]
     # A run that starts from this model knows where its encoders come from.
-    again = write_recipe(tmp_path / "again", **weights | {"pretrained": None}, start_from=str(bundle.path))
+    again = write_recipe(tmp_path / "again", **weights | {"pretrained": None}, start_from=str(trained))
     assert begin_model(read_recipe(again), ("Bright", "Dark"))[1] == bundle.card.encoders
 
 
