@@ -12,7 +12,7 @@ from snakemake.exceptions import WorkflowError
 
 from sampath_wsi.runs.config import load_config
 from sampath_wsi.errors import SampathError
-from sampath_wsi.training.experiments.plan import Run, plan_experiments
+from sampath_wsi.training.experiments.plan import plan_experiments
 from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.zoo import resolve_model
 from sampath_wsi.runs.sheet import read_slides

@@ -11,7 +11,7 @@ wildcard_constraints:
     fold_plan="official|disjoint|authors",
     run="(no_pathology|no_sam|sampath)-[a-z0-9.-]+",
     digest="[0-9a-f]{8}",
-    vanilla="vanilla|vanilla_pp",
+    row="vanilla|vanilla_pp",
     weights="sam_vit_[blh]|hipt_vit_small",
     tiny="sam|hipt",
 
@@ -69,7 +69,7 @@ rule experiment_stand_in:
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].stand_in_options),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("demo-data")),
         version=STAGE_VERSIONS["demo-data"],
     shell:
         "sampath-wsi demo-data {wildcards.dataset} {output:q} {params.options} > {log:q} 2>&1"
@@ -88,7 +88,7 @@ rule experiment_data:
         "../../envs/cpu.yaml"
     params:
         source=lambda w: EXPERIMENTS[w.dataset].own["source"],
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].prepare_options),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("prepare")),
         version=STAGE_VERSIONS["prepare"],
     shell:
         "sampath-wsi prepare {wildcards.dataset} {params.source:q} {output:q} {params.options} > {log:q} 2>&1"
@@ -107,7 +107,9 @@ rule experiment_split:
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].split_options(w.fold_plan)),
+        options=lambda w: arguments(
+            EXPERIMENTS[w.dataset].options("split", w.fold_plan)
+        ),
         version=STAGE_VERSIONS["split"],
     shell:
         "(sampath-wsi prepare split {input:q} {output.splits:q} {params.options} &&"
@@ -127,7 +129,7 @@ rule experiment_synthetic:
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].synthetic_options),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("synthetic-glands")),
         version=STAGE_VERSIONS["demo-data"],
     shell:
         "sampath-wsi prepare synthetic-glands {output:q} {params.options} > {log:q} 2>&1"
@@ -152,9 +154,7 @@ rule experiment_pretrain:
     params:
         recipe=lambda w: EXPERIMENTS[w.dataset].own["pretraining"],
         folder=lambda w, output: Path(output[0]).parents[1],
-        options=lambda w: arguments(
-            EXPERIMENTS[w.dataset].pretraining_options(Run.parse(w.run))
-        ),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("pretrain", w.run)),
         version=STAGE_VERSIONS["train"],
     shell:
         "sampath-wsi train {params.recipe:q} --data {input.data:q} --out {params.folder:q} --resume {params.options}"
@@ -166,7 +166,7 @@ rule experiment_train:
         data=SET / "data",
         splits=SET / "{fold_plan}" / "splits.csv",
         weights=lambda w: EXPERIMENTS[w.dataset].training_weights,
-        pretraining=lambda w: EXPERIMENTS[w.dataset].pretraining_cards(Run.parse(w.run)),
+        pretraining=lambda w: EXPERIMENTS[w.dataset].pretraining_cards(w.run),
     output:
         SET / "{fold_plan}" / "runs" / "{run}.{digest}" / "model" / "card.json",
     log:
@@ -181,9 +181,7 @@ rule experiment_train:
     params:
         recipe=lambda w: EXPERIMENTS[w.dataset].own["recipe"],
         folder=lambda w, output: Path(output[0]).parents[1],
-        options=lambda w: arguments(
-            EXPERIMENTS[w.dataset].train_options(Run.parse(w.run))
-        ),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("train", w.run)),
         version=STAGE_VERSIONS["train"],
     shell:
         "sampath-wsi train {params.recipe:q} --data {input.data:q} --splits {input.splits:q} --out {params.folder:q}"
@@ -192,7 +190,7 @@ rule experiment_train:
 
 rule experiment_test:
     input:
-        card=lambda w: EXPERIMENTS[w.dataset].card(w.fold_plan, Run.parse(w.run)),
+        card=lambda w: EXPERIMENTS[w.dataset].card(w.fold_plan, w.run),
         data=SET / "data",
         splits=SET / "{fold_plan}" / "splits.csv",
     output:
@@ -210,7 +208,7 @@ rule experiment_test:
     params:
         model=lambda w, input: Path(input.card).parent,
         out=lambda w, output: Path(output[0]).parent,
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].test_options),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("test")),
         version=STAGE_VERSIONS["test"],
     shell:
         "sampath-wsi test {params.model:q} --data {input.data:q} --splits {input.splits:q} --out {params.out:q}"
@@ -222,12 +220,12 @@ rule experiment_vanilla:
         sam=lambda w: EXPERIMENTS[w.dataset].weights("sam"),
         data=SET / "data",
     output:
-        SET / "vanilla" / "{vanilla}" / "scores.json",
-        SET / "vanilla" / "{vanilla}" / "counts.csv",
+        SET / "vanilla" / "{row}" / "scores.json",
+        SET / "vanilla" / "{row}" / "counts.csv",
     log:
-        SET_LOGS / "{vanilla}.test.log",
+        SET_LOGS / "{row}.test.log",
     benchmark:
-        SET_BENCHMARKS / "{vanilla}.test.tsv"
+        SET_BENCHMARKS / "{row}.test.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: EXPERIMENTS["bcss"].threads
@@ -235,7 +233,9 @@ rule experiment_vanilla:
         gpu=min(1, EXPERIMENTS["bcss"].gpus),
     params:
         out=lambda w, output: Path(output[0]).parent,
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].vanilla_options(w.vanilla)),
+        options=lambda w: arguments(
+            EXPERIMENTS[w.dataset].options("test-prompts", w.row)
+        ),
         version=STAGE_VERSIONS["test"],
     shell:
         "sampath-wsi test-prompts --sam {input.sam:q} --data {input.data:q} --out {params.out:q} {params.options}"
@@ -266,7 +266,7 @@ rule experiment_report:
         "../../envs/cpu.yaml"
     params:
         out=lambda w, output: Path(output.text).parent,
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].report_options),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("experiment report")),
         version=STAGE_VERSIONS["experiment"],
     shell:
         "sampath-wsi experiment report {wildcards.dataset} {input.scores:q} --out {params.out:q} {params.options}"
@@ -294,7 +294,7 @@ rule experiment_sweep:
         "../../envs/cpu.yaml"
     params:
         out=lambda w, output: Path(output.text).parent,
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].sweep_options),
+        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("experiment sweep")),
         version=STAGE_VERSIONS["experiment"],
     shell:
         "sampath-wsi experiment sweep {wildcards.dataset} {input.scores:q} --out {params.out:q} {params.options}"

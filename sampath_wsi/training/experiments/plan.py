@@ -152,29 +152,30 @@ class Experiment:
     @property
     def sweep_scores(self) -> list[Path]:
         """Scores of Figure 4: the recipe's own weights, and each other alpha and beta; first seed and split."""
-        seed, split = self.common["seeds"][0], self.own["splits"][0]
-        own = self.sweep_options
+        seed, (alpha, beta) = self.common["seeds"][0], self._own_weights
         runs = [Run("sampath", seed)]
-        runs += [Run("sampath", seed, alpha=value) for value in self.common["alpha"] if value != own["alpha"]]
-        runs += [Run("sampath", seed, beta=value) for value in self.common["beta"] if value != own["beta"]]
-        return [self._scores(split, run) for run in runs]
+        runs += [Run("sampath", seed, alpha=value) for value in self.common["alpha"] if value != alpha]
+        runs += [Run("sampath", seed, beta=value) for value in self.common["beta"] if value != beta]
+        return [self._scores(self.own["splits"][0], run) for run in runs]
 
     def _scores(self, split: str, run: Run) -> Path:
         return self.folder / split / "test" / run.name / "scores.json"
 
-    def card(self, split: str, run: Run) -> Path:
+    def card(self, split: str, run: str) -> Path:
         """Return the card of a trained model, in the folder of its run."""
-        settled = [self.split_options(split), self.prepare_options, self.own["source"]]
-        digest = self._digest(self._recipe, self.train_options(run)["set"], *settled)
-        return self.folder / split / "runs" / f"{run.name}.{digest}" / "model" / "card.json"
+        settled = [self.options("split", split), self.options("prepare"), self.own["source"]]
+        digest = self._digest(self._recipe, self.options("train", run)["set"], *settled)
+        return self.folder / split / "runs" / f"{run}.{digest}" / "model" / "card.json"
 
-    def pretraining_cards(self, run: Run) -> list[Path]:
+    def pretraining_cards(self, run: str) -> list[Path]:
         """Return the card of the model that a training begins with, if it is pretrained here."""
         if self.own["pretraining"] is None:
             return []
-        run, recipe = Run(run.row, run.seed), _read_yaml(self.own["pretraining"])
-        digest = self._digest(recipe, self.pretraining_options(run)["set"], self.synthetic_options)
-        return [self.folder / "pretraining" / f"{run.name}.{digest}" / "model" / "card.json"]
+        first = Run.parse(run)
+        first, recipe = Run(first.row, first.seed), _read_yaml(self.own["pretraining"])
+        settled = self.options("pretrain", first.name)["set"], self.options("synthetic-glands")
+        digest = self._digest(recipe, *settled)
+        return [self.folder / "pretraining" / f"{first.name}.{digest}" / "model" / "card.json"]
 
     def _digest(self, *settled: object) -> str:
         """Return a digest of everything that determines a training."""
@@ -184,6 +185,12 @@ class Experiment:
     @cached_property
     def _recipe(self) -> dict[str, Any]:
         return _read_yaml(self.own["recipe"])
+
+    @property
+    def _own_weights(self) -> tuple[float, float]:
+        """The recipe's alpha and beta."""
+        loss = self._recipe.get("loss", {})
+        return float(loss.get("focal", 0.25)), float(loss.get("iou", 0.0625))
 
     def weights(self, *kinds: str) -> list[Path]:
         """Return files of encoder weights (``sam``, ``pathology``); those of public names are fetched to one place."""
@@ -195,78 +202,54 @@ class Experiment:
         """Weights that a training begins with."""
         return self.weights(*_KINDS) if self.own["pretrained"] else []
 
-    @property
-    def prepare_options(self) -> Options:
-        """Options of ``prepare bcss`` and so on."""
-        return {"tile_px": self.own["tile_px"]}
+    def options(self, command: str, of: str = "") -> Options:
+        """Return the options of a command; ``pretrain`` is ``train`` for the model that a training begins with.
 
-    def split_options(self, split: str) -> Options:
-        """Return the options of ``prepare split``."""
-        if split == "authors":
-            return {"authors": self.own["authors_folds"]}
-        disjoint_from = self.own["test_split"] if split == "disjoint" else None
-        dealt = {name: self.own[name] for name in ("folds", "val_share")}
-        return {**dealt, "seed": self.own["split_seed"], "disjoint_from": disjoint_from}
+        Parameters
+        ----------
+        of
+            Name of the run that is trained, way of splitting, or row of Table 1, where the options depend on it.
+        """
+        common, own, smoke = self.common, self.own, self.smoke or None
+        device, tested = {"device": common["device"]}, {"split": own["test_split"], "device": common["device"]}
+        match command:
+            case "demo-data":
+                return dict(_SMOKE["stand_in"])
+            case "prepare":
+                return {"tile_px": own["tile_px"]}
+            case "synthetic-glands":
+                return dict(_SMOKE["synthetic"]) if smoke else {}
+            case "split" if of == "authors":
+                return {"authors": own["authors_folds"]}
+            case "split":
+                dealt = {"folds": own["folds"], "val_share": own["val_share"], "seed": own["split_seed"]}
+                return dealt | {"disjoint_from": own["test_split"] if of == "disjoint" else None}
+            case "pretrain" | "train":
+                settings = self._settings(Run.parse(of), pretraining=command == "pretrain")
+                return device | {"devices": common["devices"], "set": settings}
+            case "test":
+                return tested | {"tta": own["tta"], "min_area": own["min_area"]}
+            case "test-prompts":
+                return tested | ({"drop_larger_than": 0.5} if of == "vanilla_pp" else {})
+            case "experiment report":
+                return {"leakage": self.leakage_files, "smoke": smoke}
+            case "experiment sweep":
+                return dict(zip(("alpha", "beta"), self._own_weights, strict=True)) | {"smoke": smoke}
+        raise ValueError(command)
 
-    def train_options(self, run: Run) -> Options:
-        """Return the options of ``train``."""
-        settings = self._settings(self.name, run)
-        if self.own["pretrained"]:
-            files = zip(_KINDS, self.training_weights, strict=True)
-            settings += [f"pretrained.{kind}={json.dumps(str(path))}" for kind, path in files]
-        settings += [f"start_from={json.dumps(str(card.parent))}" for card in self.pretraining_cards(run)]
+    def _settings(self, run: Run, *, pretraining: bool) -> list[str]:
+        """Return what a training has otherwise than its recipe."""
+        name = f"{self.name}-pretraining" if pretraining else self.name
+        settings = [f"name={name}-{run.name}", f"seed={run.seed}"]
+        settings += [*(_SMOKE["recipe"] if self.smoke else []), *_WITHOUT[run.row]]
+        if pretraining:
+            return settings
+        files = zip(_KINDS, self.training_weights, strict=False)  # none or both
+        settings += [f"pretrained.{kind}={json.dumps(str(path))}" for kind, path in files]
+        settings += [f"start_from={json.dumps(str(card.parent))}" for card in self.pretraining_cards(run.name)]
         if run.alpha is not None:
             settings += [f"loss.focal={_plain(run.alpha)}", f"loss.dice={_plain(round(1 - run.alpha, 9))}"]
-        if run.beta is not None:
-            settings += [f"loss.iou={_plain(run.beta)}"]
-        return self._device_options | {"set": settings}
-
-    def pretraining_options(self, run: Run) -> Options:
-        """Return the options of ``train`` for the model that a training begins with."""
-        return self._device_options | {"set": self._settings(f"{self.name}-pretraining", run)}
-
-    def _settings(self, name: str, run: Run) -> list[str]:
-        smoke = _SMOKE["recipe"] if self.smoke else []
-        return [f"name={name}-{run.name}", f"seed={run.seed}", *smoke, *_WITHOUT[run.row]]
-
-    @property
-    def _device_options(self) -> Options:
-        return {"device": self.common["device"], "devices": self.common["devices"]}
-
-    @property
-    def synthetic_options(self) -> Options:
-        """Options of ``prepare synthetic-glands``."""
-        return dict(_SMOKE["synthetic"]) if self.smoke else {}
-
-    @property
-    def test_options(self) -> Options:
-        """Options of ``test``."""
-        return self._scoring_options | {"tta": self.own["tta"], "min_area": self.own["min_area"]}
-
-    def vanilla_options(self, row: str) -> Options:
-        """Return the options of ``test-prompts``."""
-        return self._scoring_options | ({"drop_larger_than": 0.5} if row == "vanilla_pp" else {})
-
-    @property
-    def _scoring_options(self) -> Options:
-        return {"split": self.own["test_split"], "device": self.common["device"]}
-
-    @property
-    def report_options(self) -> Options:
-        """Options of ``experiment report``."""
-        return {"leakage": self.leakage_files, "smoke": self.smoke or None}
-
-    @property
-    def sweep_options(self) -> Options:
-        """Options of ``experiment sweep``: the recipe's alpha and beta."""
-        loss = self._recipe.get("loss", {})
-        alpha, beta = float(loss.get("focal", 0.25)), float(loss.get("iou", 0.0625))
-        return {"alpha": alpha, "beta": beta, "smoke": self.smoke or None}
-
-    @property
-    def stand_in_options(self) -> Options:
-        """Options of ``demo-data``."""
-        return dict(_SMOKE["stand_in"])
+        return settings if run.beta is None else [*settings, f"loss.iou={_plain(run.beta)}"]
 
 
 def plan_experiments(config: Mapping[str, Any], train_version: int = 1) -> dict[str, Experiment]:

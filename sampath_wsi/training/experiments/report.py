@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sampath_wsi.files import write_table, written_aside
-from sampath_wsi.metrics import METRICS
+from sampath_wsi.files import written_aside
 from sampath_wsi.training.experiments.figures import draw_sweep, draw_table1
 from sampath_wsi.training.experiments.plan import SPLITS
 from sampath_wsi.training.experiments.tables import (
     Result,
+    Row,
     SweepPoint,
     class_table,
     read_leakage,
@@ -20,12 +20,24 @@ from sampath_wsi.training.experiments.tables import (
     sweep_table,
     table1,
     time_table,
+    write_csv,
 )
 from sampath_wsi.training.scoring.paper import BEST_WEIGHTS, SECONDS_DEVICE, TITLES
 from sampath_wsi.training.scoring.scores import Score
 
 _SMOKE_NOTE = "smoke run on synthetic stand-ins: means nothing"
 _SMOKE_TEXT = "**Smoke run on synthetic stand-ins: these numbers mean nothing.**"
+_TABLE1 = (
+    "Row | Seed | Images | Dice (95 %) | IoU (95 %) | Dice as in the paper | IoU as in the paper | Dice printed | "
+    "IoU printed | IoU printed, corrected",
+    "label seed images dice iou paper_dice paper_iou printed_dice printed_iou printed_iou_corrected",
+)
+_CLASSES = "Row | Run | Class | Dice | IoU | Precision | Recall", "label run class dice iou precision recall"
+_TIMES = (
+    f"Row | Run | Device | Model alone | File to label map | Printed ({SECONDS_DEVICE})",
+    "label run device model_s all_s printed_s",
+)
+_SWEEP = "Split | Weight | Value | Dice (95 %) | Dice as in the paper", "split parameter value dice paper_dice"
 _CAPTION = {
     "official": "validation: whole groups of the official training split",
     "disjoint": "no group of the test split in training or validation",
@@ -58,9 +70,9 @@ def write_report(
     """
     results = read_results(data_set, scores)
     lines = {path.parent.name: read_leakage(path) for path in leakage}
-    write_table(out / "table1.csv", table1(results))
-    write_table(out / "classes.csv", class_table(results))
-    write_table(out / "times.csv", time_table(results))
+    write_csv(out / "table1.csv", table1(results))
+    write_csv(out / "classes.csv", class_table(results))
+    write_csv(out / "times.csv", time_table(results))
     draw_table1(results, out / "table1", note=_SMOKE_NOTE if smoke else "")
     _write_text(out / "report.md", _report_parts(results, lines), smoke=smoke)
 
@@ -81,9 +93,9 @@ def write_sweep(
         If a file cannot be read, or there are no scores.
     """
     points = sweep_points(read_results(data_set, scores), own_weights)
-    write_table(out / "sweep.csv", sweep_table(points))
+    write_csv(out / "sweep.csv", sweep_table(points))
     draw_sweep(points, out / "sweep", note=_SMOKE_NOTE if smoke else "")
-    _write_text(out / "sweep.md", _sweep_parts(data_set, points, own_weights), smoke=smoke)
+    _write_text(out / "sweep.md", _sweep_parts(points, own_weights), smoke=smoke)
 
 
 def _write_text(path: Path, parts: Sequence[str], *, smoke: bool) -> None:
@@ -95,65 +107,54 @@ def _write_text(path: Path, parts: Sequence[str], *, smoke: bool) -> None:
 
 def _report_parts(results: Sequence[Result], leakage: Mapping[str, str]) -> list[str]:
     """Table 1, scores of the classes, prediction times and leakage (a line a split) of one data set, as paragraphs."""
+    rows, splits = table1(results), {result.split for result in results}
     parts = [f"# {TITLES[results[0].data_set]}: the experiments of the paper"]
-    vanilla = [result for result in results if not result.split]
-    for split in [split for split in SPLITS if any(result.split == split for result in results)]:
-        trained = [result for result in results if result.split == split]
+    for split in [split for split in SPLITS if split in splits]:
         parts += [f"## Table 1, split `{split}`", f"{_CAPTION[split]}. {leakage.get(split, '')}".strip()]
-        parts += [_table1([*vanilla, *trained]), _seeds(trained)]
-    if len(vanilla) == len(results):
-        parts += ["## Table 1", _table1(vanilla)]
-    parts += [_formulas(results), "## Classes", _classes(results), "## Prediction time", _times(results)]
-    return parts
+        parts.append(markdown_table(*_TABLE1, [row for row in rows if row["split"] in ("", split)]))
+        parts.append(_seeds([result for result in results if result.split == split]))
+    if splits == {""}:
+        parts += ["## Table 1", markdown_table(*_TABLE1, rows)]
+    parts += [_formulas(results), "## Classes", markdown_table(*_CLASSES, class_table(results))]
+    return [*parts, "## Prediction time", markdown_table(*_TIMES, time_table(results))]
 
 
-def _sweep_parts(data_set: str, points: Sequence[SweepPoint], own_weights: tuple[float, float]) -> list[str]:
+def _sweep_parts(points: Sequence[SweepPoint], own_weights: tuple[float, float]) -> list[str]:
     """Figure 4 as a table, as paragraphs."""
+    data_set = points[0].result.data_set
     best = BEST_WEIGHTS.get(data_set)
     return [
         f"# {TITLES[data_set]}: weights of the loss (Figure 4)",
         "alpha: share of the focal loss against Dice; beta: weight of the IoU loss. Where one varies, the other is the "
         f"recipe's (alpha {own_weights[0]:g}, beta {own_weights[1]:g})."
         + (f" Best in the paper: alpha {best[0]:g}, beta {best[1]:g}." if best else ""),
-        markdown_table(
-            "Split | Weight | Value | Dice (95 %) | Dice as in the paper",
-            [
-                (p.result.split, p.parameter, f"{p.value:g}", _interval(p.result.dice), _number(p.result.paper("dice")))
-                for p in points
-            ],
-        ),
+        markdown_table(*_SWEEP, sweep_table(points)),
     ]
 
 
-def markdown_table(header: str, rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(titles: str, columns: str, rows: Sequence[Row]) -> str:
     """Return a Markdown table; a bar inside a cell is escaped.
 
     Parameters
     ----------
-    header
-        Names of the columns, between bars.
+    titles, columns
+        Titles between bars, and names of the rows' columns between spaces; ``run`` says how a model was trained.
     """
-    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
-    names = header.split(" | ")
-    return "\n".join(f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *escaped))
+    cells = [[_text(row, name).replace("|", r"\|") for name in columns.split()] for row in rows]
+    header = titles.split(" | ")
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *cells))
 
 
-def _table1(results: Sequence[Result]) -> str:
-    return markdown_table(
-        "Row | Seed | Images | Dice (95 %) | IoU (95 %) | Dice as in the paper | IoU as in the paper | Dice printed | "
-        "IoU printed | IoU printed, corrected",
-        [
-            (
-                result.label,
-                "" if result.run.seed is None else str(result.run.seed),
-                str(result.scores.fields),
-                _interval(result.dice),
-                _interval(result.iou),
-                *(_number(value) for value in (result.paper("dice"), result.paper("iou"), *result.printed)),
-            )
-            for result in results
-        ],
-    )
+def _text(row: Row, name: str) -> str:
+    cell = row.get(name)
+    if name == "run":
+        return f"{row['split']}, seed {row['seed']}" if row["split"] else ""
+    if isinstance(cell, Score):
+        interval = "" if cell.low is None else f" ({cell.low:.4f} to {cell.high:.4f})"
+        return "" if cell.value is None else f"{cell.value:.4f}{interval}"
+    if isinstance(cell, float):
+        return f"{cell:.3g} s" if name.endswith("_s") else f"{cell:g}" if name == "value" else f"{cell:.4f}"
+    return "" if cell is None else str(cell)
 
 
 def _seeds(results: Sequence[Result]) -> str:
@@ -174,32 +175,3 @@ def _formulas(results: Sequence[Result]) -> str:
             formulas = "; ".join(f"{key.replace('_', ' ')}: {entry.formula}" for key, entry in found.items())
             lines.append(f"- {name}: {formulas}")
     return "\n".join(lines)
-
-
-def _classes(results: Sequence[Result]) -> str:
-    return markdown_table(
-        "Row | Run | Class | Dice | IoU | Precision | Recall",
-        [
-            (r.label, r.run_label, name, *(_interval(r.score(f"{metric}/{name}")) for metric in METRICS))
-            for r in results
-            for name in r.scores.classes
-        ],
-    )
-
-
-def _times(results: Sequence[Result]) -> str:
-    rows = []
-    for result in results:
-        model, whole, theirs = result.seconds
-        printed = "" if theirs is None else f"{theirs:g} s"
-        rows.append((result.label, result.run_label, result.scores.device, f"{model:.3g} s", f"{whole:.3g} s", printed))
-    return markdown_table(f"Row | Run | Device | Model alone | File to label map | Printed ({SECONDS_DEVICE})", rows)
-
-
-def _interval(score: Score) -> str:
-    value = _number(score.value)
-    return value if score.low is None else f"{value} ({score.low:.4f} to {score.high:.4f})"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

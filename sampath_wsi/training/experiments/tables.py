@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from sampath_wsi.errors import DataError
+from sampath_wsi.files import write_table
 from sampath_wsi.metrics import METRICS
 from sampath_wsi.training.experiments.plan import SPLITS, Run
 from sampath_wsi.training.scoring.paper import LABELS, SECONDS_DEVICE, SECONDS_PER_IMAGE, TITLES, Printed, printed
 from sampath_wsi.training.scoring.scores import Score, Scores
 
-Row = dict[str, object]
-"""A row of a CSV file, by column."""
+Row = dict[str, Score | str | float | None]
+"""A row of a table, by column."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,6 @@ class Result:
     def printed(self) -> Printed:
         """What the paper printed."""
         return printed(self.run.row, self.data_set)
-
-    @property
-    def seconds(self) -> tuple[float, float, float | None]:
-        """Seconds that an image takes: the model alone, from file to label map, and what the paper printed.
-
-        An image is a sample of the prepared data, for BCSS a tile as in the paper, and not the field of many tiles.
-        """
-        samples = self.scores.leakage.get("samples", {}).get(self.scores.split)
-        share = self.scores.fields / samples if samples else 1.0
-        seconds = self.scores.seconds_per_image
-        return seconds.model * share, seconds.mean * share, SECONDS_PER_IMAGE.get((self.run.row, self.data_set))
 
 
 @dataclass(frozen=True)
@@ -142,38 +132,47 @@ def read_leakage(path: Path) -> str:
 def table1(results: Sequence[Result]) -> list[Row]:
     """Return Table 1 on one data set: a row a run.
 
-    ``dice``, ``iou`` and ``accuracy`` are ours, each with ``_low`` and ``_high`` (95 % bootstrap over images);
-    ``paper_dice`` and ``paper_iou`` are the same predictions scored as the paper's columns were; ``printed_...`` stands
-    in the paper, ``printed_iou_corrected`` follows from the printed Dice.
+    ``dice``, ``iou`` and ``accuracy`` are ours (95 % bootstrap over images); ``paper_dice`` and ``paper_iou`` are the
+    same predictions scored as the paper's columns were; ``printed_...`` stands in the paper, ``printed_iou_corrected``
+    follows from the printed Dice.
     """
-    rows = []
-    for result in results:
-        row = _identity(result) | {"scope": result.scope}
-        row |= _cells("dice", result.dice) | _cells("iou", result.iou) | _cells("accuracy", result.score("accuracy"))
-        row |= {f"paper_{name}": result.paper(name) for name in result.scores.as_in_the_paper}
-        row |= {f"printed_{name}": value for name, value in result.printed._asdict().items()}
-        rows.append(row | {"leakage": result.scores.leakage.get("severity")})
-    return rows
+    return [
+        {
+            **_identity(result),
+            "scope": result.scope,
+            "dice": result.dice,
+            "iou": result.iou,
+            "accuracy": result.score("accuracy"),
+            **{f"paper_{name}": result.paper(name) for name in result.scores.as_in_the_paper},
+            **{f"printed_{name}": value for name, value in result.printed._asdict().items()},
+            "leakage": result.scores.leakage.get("severity"),
+        }
+        for result in results
+    ]
 
 
 def class_table(results: Sequence[Result]) -> list[Row]:
-    """Return Dice, IoU, precision and recall of every class, with intervals: a row a run and class."""
-    rows = []
-    for result in results:
-        for name in result.scores.classes:
-            row = _identity(result) | {"class": name}
-            for metric in METRICS:
-                row |= _cells(metric, result.score(f"{metric}/{name}"))
-            rows.append(row)
-    return rows
+    """Return Dice, IoU, precision and recall of every class: a row a run and class."""
+    return [
+        {**_identity(result), "class": name, **{metric: result.score(f"{metric}/{name}") for metric in METRICS}}
+        for result in results
+        for name in result.scores.classes
+    ]
 
 
 def time_table(results: Sequence[Result]) -> list[Row]:
-    """Return the seconds that an image takes, see :attr:`Result.seconds`: a row a run."""
+    """Return the seconds that an image takes, the model alone and from file to label map: a row a run.
+
+    An image is a sample of the prepared data, for BCSS a tile as in the paper, and not the field of many tiles.
+    """
     rows = []
     for result in results:
-        model, whole, theirs = result.seconds
-        row = _identity(result) | {"device": result.scores.device, "model_s": model, "all_s": whole}
+        samples = result.scores.leakage.get("samples", {}).get(result.scores.split)
+        share = result.scores.fields / samples if samples else 1.0
+        seconds = result.scores.seconds_per_image
+        row = _identity(result) | {"device": result.scores.device}
+        row |= {"model_s": seconds.model * share, "all_s": seconds.mean * share}
+        theirs = SECONDS_PER_IMAGE.get((result.run.row, result.data_set))
         rows.append(row | {"printed_s": theirs, "printed_device": None if theirs is None else SECONDS_DEVICE})
     return rows
 
@@ -198,13 +197,31 @@ def sweep_points(results: Sequence[Result], own_weights: tuple[float, float]) ->
 
 def sweep_table(points: Sequence[SweepPoint]) -> list[Row]:
     """Return the Dice of every point of Figure 4: a row a point."""
-    rows = []
-    for point in points:
-        result = point.result
-        row: Row = {"split": result.split, "parameter": point.parameter, "value": point.value, "seed": result.run.seed}
-        row |= {"images": result.scores.fields} | _cells("dice", result.dice)
-        rows.append(row | {"paper_dice": result.paper("dice")})
-    return rows
+    return [
+        {
+            "split": point.result.split,
+            "parameter": point.parameter,
+            "value": point.value,
+            "seed": point.result.run.seed,
+            "images": point.result.scores.fields,
+            "dice": point.result.dice,
+            "paper_dice": point.result.paper("dice"),
+        }
+        for point in points
+    ]
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Write a table; a score becomes three columns: its name, and the same with ``_low`` and ``_high``."""
+    flat: list[Row] = []
+    for row in rows:
+        flat.append({})
+        for name, cell in row.items():
+            if isinstance(cell, Score):
+                flat[-1] |= {name: cell.value, f"{name}_low": cell.low, f"{name}_high": cell.high}
+            else:
+                flat[-1][name] = cell
+    write_table(path, flat)
 
 
 def _identity(result: Result) -> Row:
@@ -216,7 +233,3 @@ def _identity(result: Result) -> Row:
         "images": result.scores.fields,
         "groups": result.scores.groups,
     }
-
-
-def _cells(name: str, score: Score) -> Row:
-    return {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}

@@ -52,7 +52,8 @@ def test_every_row_of_table_1_is_run_with_every_seed_and_split() -> None:
 @pytest.mark.parametrize("name", ["bcss", "crag"])
 def test_sweeps_pass_through_the_recipe_which_is_the_papers_best(name: str) -> None:
     experiment = plan()[name]
-    alpha, beta = experiment.sweep_options["alpha"], experiment.sweep_options["beta"]
+    options = experiment.options("experiment sweep")
+    alpha, beta = options["alpha"], options["beta"]
     assert (alpha, beta) == BEST_WEIGHTS[name]
     runs = [Run.parse(path.parent.name) for path in experiment.sweep_scores]
     assert len(runs) == len(set(runs)) == 11
@@ -63,7 +64,7 @@ def test_sweeps_pass_through_the_recipe_which_is_the_papers_best(name: str) -> N
 
 def test_settings_of_a_training() -> None:
     bcss = plan()["bcss"]
-    options = bcss.train_options(Run("no_sam", 3, alpha=0.75))
+    options = bcss.options("train", "no_sam-seed3-alpha0.75")
     assert {"seed=3", "architecture.sam=null", "loss.focal=0.75", "loss.dice=0.25"} <= set(options["set"])
     assert 'pretrained.sam="results/experiments/encoders/sam_vit_b.pth"' in options["set"]
     assert [str(p) for p in bcss.training_weights][1] == "results/experiments/encoders/hipt_vit_small.pth"
@@ -72,15 +73,15 @@ def test_settings_of_a_training() -> None:
 
 def test_models_for_glas_begin_with_synthetic_glands() -> None:
     glas = plan()["glas"]
-    runs = [Run("sampath", 0), Run("sampath", 1), Run("no_sam", 0)]
+    runs = ["sampath-seed0", "sampath-seed1", "no_sam-seed0"]
     cards = [glas.pretraining_cards(run)[0] for run in runs]
     assert len(set(cards)) == 3
     # Sweeps begin where the recipe's own run begins.
-    assert glas.pretraining_cards(Run("sampath", 0, alpha=0.5)) == cards[:1]
-    assert f'start_from="{cards[2].parent}"' in glas.train_options(runs[2])["set"]
-    assert "architecture.sam=null" in glas.pretraining_options(runs[2])["set"]
+    assert glas.pretraining_cards("sampath-seed0-alpha0.5") == cards[:1]
+    assert f'start_from="{cards[2].parent}"' in glas.options("train", runs[2])["set"]
+    assert "architecture.sam=null" in glas.options("pretrain", runs[2])["set"]
     assert glas.training_weights == []
-    assert glas.split_options("disjoint") == {"folds": None, "val_share": 0.1, "seed": 4, "disjoint_from": "testA"}
+    assert glas.options("split", "disjoint") == {"folds": None, "val_share": 0.1, "seed": 4, "disjoint_from": "testA"}
     alone = plan(experiments={"glas": {"pretraining": "null"}})["glas"]
     assert alone.pretraining_cards(runs[0]) == []
     assert alone.card("official", runs[0]) != glas.card("official", runs[0])
@@ -96,7 +97,7 @@ def test_settings_of_the_paper_rows_are_valid_recipes() -> None:
             experiment = plan(**changes)[name]
             for row, parts in (("sampath", (True, True)), ("no_pathology", (True, False)), ("no_sam", (False, True))):
                 run = Run(row, 5, beta=0.5)
-                recipe = read_recipe(experiment.own["recipe"], experiment.train_options(run)["set"])
+                recipe = read_recipe(experiment.own["recipe"], experiment.options("train", run.name)["set"])
                 assert (recipe.architecture.sam is not None, recipe.architecture.pathology is not None) == parts
                 assert (recipe.seed, recipe.loss.iou, recipe.name) == (5, 0.5, f"{name}-{run.name}")
                 assert (recipe.epochs == 1) is bool(changes)
@@ -108,12 +109,11 @@ def test_settings_of_the_paper_rows_are_valid_recipes() -> None:
 def test_only_what_changes_a_training_changes_its_folder(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("loss: {focal: 0.25}\n")
-    run = Run("sampath", 0)
 
     def card(version: int = 1, device: str = "auto", **own: Any) -> Path:
         section = {"device": device, "crag": {"recipe": str(recipe), **own}}
         config = load_config({"slides": "x", "experiments": section})
-        return plan_experiments(config, version)["crag"].card("official", run)
+        return plan_experiments(config, version)["crag"].card("official", "sampath-seed0")
 
     first = card()
     assert first.parts[-3].startswith("sampath-seed0.")
