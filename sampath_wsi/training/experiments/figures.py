@@ -64,7 +64,7 @@ def draw_table1(results: Sequence[Result], stem: Path, *, note: str = "") -> Non
         _save(figure, stem)
 
 
-def draw_sweep(points: Sequence[SweepPoint], stem: Path, *, note: str = "") -> None:
+def draw_sweep(data_set: str, points: Sequence[SweepPoint], stem: Path, *, note: str = "") -> None:
     """Draw Figure 4: Dice over alpha and over beta, the paper's best values marked; as PNG and SVG.
 
     Parameters
@@ -72,15 +72,14 @@ def draw_sweep(points: Sequence[SweepPoint], stem: Path, *, note: str = "") -> N
     stem, note
         See :func:`draw_table1`.
     """
-    data_set = points[0].result.data_set
     with matplotlib.rc_context(_TEXT):
         figure = Figure(figsize=(8, 3.8), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for panel, parameter in zip(panels, _LABEL, strict=True):
             of_parameter = [point for point in points if point.parameter == parameter]
-            for k, split in enumerate(dict.fromkeys(point.result.split for point in of_parameter)):
-                shown = [p for p in of_parameter if p.result.split == split and p.result.dice.value is not None]
-                at, dice = [point.value for point in shown], [point.result.dice for point in shown]
+            for k, split in enumerate(dict.fromkeys(point.split for point in of_parameter)):
+                shown = [point for point in of_parameter if point.split == split and point.dice.value is not None]
+                at, dice = [point.value for point in shown], [point.dice for point in shown]
                 line = f"{_MARKERS[k % 4]}-"
                 panel.plot(at, [score.value for score in dice], line, color=_COLOURS[k % 4], label=split)
                 _draw_intervals(panel, dice, at, vertical=True)

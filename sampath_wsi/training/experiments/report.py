@@ -17,7 +17,6 @@ from sampath_wsi.training.experiments.tables import (
     read_leakage,
     read_results,
     sweep_points,
-    sweep_table,
     table1,
     time_table,
     write_csv,
@@ -93,9 +92,9 @@ def write_sweep(
         If a file cannot be read, or there are no scores.
     """
     points = sweep_points(read_results(data_set, scores), own_weights)
-    write_csv(out / "sweep.csv", sweep_table(points))
-    draw_sweep(points, out / "sweep", note=_SMOKE_NOTE if smoke else "")
-    _write_text(out / "sweep.md", _sweep_parts(points, own_weights), smoke=smoke)
+    write_csv(out / "sweep.csv", [vars(point) for point in points])
+    draw_sweep(data_set, points, out / "sweep", note=_SMOKE_NOTE if smoke else "")
+    _write_text(out / "sweep.md", _sweep_parts(data_set, points, own_weights), smoke=smoke)
 
 
 def _write_text(path: Path, parts: Sequence[str], *, smoke: bool) -> None:
@@ -119,16 +118,15 @@ def _report_parts(results: Sequence[Result], leakage: Mapping[str, str]) -> list
     return [*parts, "## Prediction time", markdown_table(*_TIMES, time_table(results))]
 
 
-def _sweep_parts(points: Sequence[SweepPoint], own_weights: tuple[float, float]) -> list[str]:
+def _sweep_parts(data_set: str, points: Sequence[SweepPoint], own_weights: tuple[float, float]) -> list[str]:
     """Figure 4 as a table, as paragraphs."""
-    data_set = points[0].result.data_set
     best = BEST_WEIGHTS.get(data_set)
     return [
         f"# {TITLES[data_set]}: weights of the loss (Figure 4)",
         "alpha: share of the focal loss against Dice; beta: weight of the IoU loss. Where one varies, the other is the "
         f"recipe's (alpha {own_weights[0]:g}, beta {own_weights[1]:g})."
         + (f" Best in the paper: alpha {best[0]:g}, beta {best[1]:g}." if best else ""),
-        markdown_table(*_SWEEP, sweep_table(points)),
+        markdown_table(*_SWEEP, [vars(point) for point in points]),
     ]
 
 

@@ -72,12 +72,16 @@ class Result:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """A point of Figure 4."""
+    """A point of Figure 4: a row of its table."""
 
+    split: str
     parameter: str
     """The weight that varies, ``alpha`` or ``beta``; the other one is the recipe's."""
     value: float
-    result: Result
+    seed: int | None
+    images: int
+    dice: Score
+    paper_dice: float | None
 
 
 def read_results(data_set: str, paths: Iterable[Path]) -> tuple[Result, ...]:
@@ -187,28 +191,13 @@ def sweep_points(results: Sequence[Result], own_weights: tuple[float, float]) ->
     """
     points = []
     for result in results:
-        alpha, beta = result.run.alpha, result.run.beta
-        if beta is None:
-            points.append(SweepPoint("alpha", own_weights[0] if alpha is None else alpha, result))
-        if alpha is None:
-            points.append(SweepPoint("beta", own_weights[1] if beta is None else beta, result))
-    return sorted(points, key=lambda point: (point.result.split, point.parameter, point.value))
-
-
-def sweep_table(points: Sequence[SweepPoint]) -> list[Row]:
-    """Return the Dice of every point of Figure 4: a row a point."""
-    return [
-        {
-            "split": point.result.split,
-            "parameter": point.parameter,
-            "value": point.value,
-            "seed": point.result.run.seed,
-            "images": point.result.scores.fields,
-            "dice": point.result.dice,
-            "paper_dice": point.result.paper("dice"),
-        }
-        for point in points
-    ]
+        run, images, paper_dice = result.run, result.scores.fields, result.paper("dice")
+        weights = {"alpha": (run.alpha, run.beta), "beta": (run.beta, run.alpha)}
+        for own, (parameter, (value, other)) in zip(own_weights, weights.items(), strict=True):
+            if other is None:
+                at = own if value is None else value
+                points.append(SweepPoint(result.split, parameter, at, run.seed, images, result.dice, paper_dice))
+    return sorted(points, key=lambda point: (point.split, point.parameter, point.value))
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
