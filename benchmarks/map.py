@@ -84,7 +84,7 @@ def _run(folder: Path, probabilities: Path, grid: TileGrid, cores: int, read_rat
     try:
         costs = {
             "stitch": measure("stitch", probabilities, "--out", segmentation, "--threads", cores),
-            "vectorize": measure("vectorize", segmentation, "--out", out, "--threads", cores),
+            "vectorize": measure("vectorize", segmentation, "--out", out),
         }
     finally:
         os.sched_setaffinity(0, everything)

@@ -12,8 +12,8 @@ from unittest import mock
 
 from sampath_wsi.qupath import ObjectWriter
 from sampath_wsi.stages.stitch import stage as stitch
-from sampath_wsi.stages.vectorize import core, drawing, outline, survey
-from sampath_wsi.stages.vectorize.chunks import StoreMap
+from sampath_wsi.stages.vectorize import objects, outline, survey
+from sampath_wsi.stages.vectorize.source import ClassMap
 from sampath_wsi.stores import pyramid
 from sampath_wsi.stores.shards import Shards
 
@@ -28,19 +28,20 @@ STEPS: dict[str, list[tuple[str, Any, str]]] = {
         ("write", Shards, "write"),
     ],
     "vectorize": [
-        ("read", StoreMap, "labels"),
-        ("read", StoreMap, "probability"),
+        ("read", ClassMap, "labels"),
+        ("read", ClassMap, "probabilities"),
         ("connected regions", survey, "connected_regions"),
         ("connected regions", outline, "connected_regions"),
         ("borders between regions", survey, "borders"),
         ("mean probabilities", survey, "region_sums"),
-        ("join and clean", core, "plan"),
+        ("join and clean", survey, "_join"),
+        ("join and clean", survey, "merge_small"),
         ("trace outlines", outline, "trace"),
         ("simplify", outline, "simplify"),
-        ("cut at chunk borders", outline, "drop_redundant"),
-        ("cut at chunk borders", outline, "_open_parts"),
-        ("join outlines", core, "join_outline"),
-        ("round, check and encode", drawing, "_encode"),
+        ("join outlines", outline.shapely, "coverage_union_all"),
+        ("leave out vertices of chunk borders", outline, "finish"),
+        ("round", objects, "rounded_for_qupath"),
+        ("encode", objects, "encode_object"),
         ("write and compress", ObjectWriter, "write"),
     ],
 }
@@ -89,7 +90,7 @@ def step_shares(probabilities: Path, segmentation: Path, out: Path) -> list[tupl
 
     stages: dict[str, Callable[[], object]] = {
         "stitch": lambda: stitch_store(probabilities, segmentation, threads=1),
-        "vectorize": lambda: vectorize(segmentation, out, workers=1),
+        "vectorize": lambda: vectorize(segmentation, out),
     }
     rows: list[tuple[object, ...]] = []
     for stage, run in stages.items():

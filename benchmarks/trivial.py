@@ -99,7 +99,7 @@ def vectorize(slide: Path, folder: Path) -> None:
     from sampath_wsi.stages.vectorize.stage import vectorize as vectorize_store
 
     begin_work()
-    vectorize_store(folder / "segmentation.ome.zarr", folder / "segmentation.geojson.gz", workers=2)
+    vectorize_store(folder / "segmentation.ome.zarr", folder / "segmentation.geojson.gz")
 
 
 _ready = 0.0

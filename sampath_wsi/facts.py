@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sampath_wsi.stages.infer.stage import InferResult
     from sampath_wsi.stages.stitch.stage import StitchResult
     from sampath_wsi.stages.tile import TileResult
-    from sampath_wsi.stages.vectorize.result import VectorizeResult
+    from sampath_wsi.stages.vectorize.stage import VectorizeResult
 
 
 def tile_facts(info: SlideInfo, result: TileResult) -> dict[str, Any]:

@@ -44,8 +44,7 @@ def segment_slide(
 ) -> Segmentation:
     """Segment a slide, or go on where an earlier call with the same arguments was cut off.
 
-    Everything is left out that is finished already. A script must make the call under
-    ``if __name__ == "__main__":``, because large slides are vectorized by several processes.
+    Everything is left out that is finished already.
 
     Parameters
     ----------
@@ -101,7 +100,7 @@ def segment_slide(
         facts.update(stitch_facts(stitch(result.probabilities, result.store, threads=threads, progress=progress)))
     with recorded("vectorize", records / "vectorize.json") as facts:
         drawing = VectorizeOptions(tolerance_um, min_area_um2, min_hole_um2)
-        drawn = vectorize(result.store, result.geojson, drawing, workers=threads, progress=progress)
+        drawn = vectorize(result.store, result.geojson, drawing, progress=progress)
         facts.update(vectorize_facts(drawn))
     write_overlay(info, result.store, result.overlay, result.folder / "thumbnail.jpg")
     write_summary(result.store, records, result.folder / "summary.json")

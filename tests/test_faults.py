@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -162,39 +160,25 @@ def test_sigterm_finishes_the_batch_and_the_rerun_goes_on(tmp_path: Path, tiny_m
     assert facts["computed"] == facts["tiles"] - 2 * done
 
 
-@pytest.fixture(scope="module")
-def large_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A map that is worth two processes."""
-    path = tmp_path_factory.mktemp("map") / "m.zarr"
-    label_map = np.tile(natural_map(400, 400, seed=1, sigma=3, classes=2), (7, 7))
-    write_segmentation(path, label_map, classes=CLASSES[:2])
-    return path
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(("processes", "delay"), [(3, 0.0), (4, 0.05), (5, 0.0), (5, 0.2)])
-def test_no_worker_outlives_vectorize(
-    large_map: Path, tmp_path: Path, number: signal.Signals, processes: int, delay: float
-) -> None:
-    """Whatever the workers are at: being started, importing, in a task, sending its result."""
-    command = [COMMAND, "vectorize", str(large_map), "--out", str(tmp_path / "s.geojson"), "--threads", "2"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        try:
-            while process.poll() is None and len(session(process.pid)) < processes:
-                time.sleep(0.003)
-            time.sleep(delay)
-            # A scheduler signals all processes of a job; the kernel, when memory runs out, kills one.
-            (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
-            _, messages = process.communicate(timeout=3600)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+def test_vectorize_cut_off_leaves_no_result_and_the_rerun_gives_it(tmp_path: Path, number: signal.Signals) -> None:
+    label_map = np.tile(natural_map(400, 400, seed=1, sigma=3, classes=2), (5, 5))
+    write_segmentation(tmp_path / "m.zarr", label_map, classes=CLASSES[:2])
+    out, aside = tmp_path / "cut" / "s.geojson", tmp_path / "cut" / ".s.geojson.partial"
+    with subprocess.Popen(
+        [COMMAND, "vectorize", str(tmp_path / "m.zarr"), "--out", str(out)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        while process.poll() is None and not aside.exists():
+            time.sleep(0.003)
+        process.send_signal(number)
+        _, messages = process.communicate(timeout=3600)
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert "Traceback" not in messages
-    until = time.monotonic() + 20
-    while session(process.pid) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert session(process.pid) == []
+    assert not out.exists()
+    assert run("vectorize", tmp_path / "m.zarr", "--out", out).returncode == 0
+    assert run("vectorize", tmp_path / "m.zarr", "--out", tmp_path / "whole.geojson").returncode == 0
+    assert out.read_bytes() == (tmp_path / "whole.geojson").read_bytes()
+    assert [path.name for path in out.parent.iterdir()] == ["s.geojson"]
 
 
 def test_nothing_asks_what_time_it_is() -> None:
@@ -202,16 +186,3 @@ def test_nothing_asks_what_time_it_is() -> None:
     asks = re.compile(r"time\.time\(|\.now\(|\.today\(|st_mtime|getmtime")
     package = Path(__file__).resolve().parents[1] / "sampath_wsi"
     assert [str(path) for path in sorted(package.rglob("*.py")) if asks.search(path.read_text(encoding="utf-8"))] == []
-
-
-def session(leader: int) -> list[int]:
-    """The living processes of a session."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            state, _, _, of = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(of) == leader and state != "Z":
-            found.append(int(entry.name))
-    return found

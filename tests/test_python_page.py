@@ -26,8 +26,7 @@ def test_the_page_runs(
     blob_slide(tmp_path / "demo.tif", size=400)
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks).replace('slide_id="demo"', "slide_id='demo'").replace('"demo"', repr(str(tiny_model)))
-    names: dict[str, object] = {"__name__": "__main__"}
-    exec(compile(code, "docs/python.md", "exec"), names)
+    exec(compile(code, "docs/python.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "results/slides/demo/segmentation.geojson.gz" in printed
     assert "missing.svs: there is no such slide" in printed

@@ -198,7 +198,7 @@ def vectorize(
         int | None,
         typer.Option(min=0, help="Warn above; default: 1000 annotations or 200000 detections; 0: never."),
     ] = None,
-    threads: Threads = 2,
+    threads: Annotated[int, typer.Option(min=1, hidden=True, help="Of no effect: one thread does it.")] = 1,
     record: Record = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -219,7 +219,7 @@ def vectorize(
         if dry_run:
             say_objects(out, segmentation)
             return
-        result = vectorize_store(segmentation, out, options, workers=threads, progress=run.progress)
+        result = vectorize_store(segmentation, out, options, progress=run.progress)
         run.facts.update(vectorize_facts(result))
         if result.cut_objects:
             log.info(

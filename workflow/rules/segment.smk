@@ -160,7 +160,6 @@ rule vectorize:
         BENCHMARKS / "vectorize.tsv"
     conda:
         "../../envs/cpu.yaml"
-    threads: 2
     params:
         store=lambda wildcards, input: Path(input[0]).parent,
         options=lambda wildcards: arguments({**CONFIG["vectorize"], "tiles": None}),
@@ -168,4 +167,4 @@ rule vectorize:
         version=STAGE_VERSIONS["vectorize"],
     shell:
         "sampath-wsi vectorize {params.store:q} --out {output:q} {params.options}"
-        " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
+        " --record {params.record:q} > {log:q} 2>&1"

@@ -1,12 +1,16 @@
-"""Connected regions of a class map: the largest sets of equal pixels that hang together by their sides.
+"""Connected regions of a class map, and the graph of regions on which small ones are merged.
 
-All regions of all classes are found at once: the map is cut into runs of equal pixels along its rows, and runs of equal
-label that touch in neighbouring rows are linked. The cost is two comparisons a pixel and a sparse graph of the runs.
+A region is a largest set of equal pixels that hang together by their sides. All regions of all classes are found at
+once: the map is cut into runs of equal pixels along its rows, and runs of equal label that touch in neighbouring rows
+are linked. The cost is two comparisons a pixel and a sparse graph of the runs.
+
+A region that is too small goes to the region with which it shares the longest border. This depends on whole regions
+alone, never on where chunks lie, and gives the new regions at once, so that nothing is labelled twice.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +53,7 @@ class Regions:
 
 
 def group(n: int, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int32]:
-    """Numbers of the groups into which links ``a - b`` join ``n`` nodes, ascending by the first node of each."""
+    """Number the groups into which links ``a - b`` join ``n`` nodes, ascending by the first node of each."""
     links = coo_array((np.ones(len(a), dtype=np.bool_), (a, b)), shape=(n, n))
     count, found = connected_components(links, directed=False)
     first = np.empty(count, dtype=np.int64)
@@ -64,8 +68,6 @@ def group(n: int, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int32]:
 def connected_regions(labels: NDArray[Any]) -> Regions:
     """Find the 4-connected regions of a non-empty ``(height, width)`` label map."""
     height, width = labels.shape
-    if (labels == labels[0, 0]).all():
-        return _one_region(labels)
     starts = np.empty((height, width), dtype=np.bool_)
     starts[:, 0] = True
     np.not_equal(labels[:, 1:], labels[:, :-1], out=starts[:, 1:])
@@ -87,24 +89,12 @@ def connected_regions(labels: NDArray[Any]) -> Regions:
         run_region=run_region,
         label=labels.ravel()[first],
         first=first,
-        area=np.bincount(run_region, weights=run_length, minlength=n).astype(np.int64),
-    )
-
-
-def _one_region(labels: NDArray[Any]) -> Regions:
-    zero = np.zeros(1, dtype=np.int64)
-    return Regions(
-        image=np.zeros(labels.shape, dtype=np.int32),
-        run_start=zero,
-        run_region=zero.astype(np.int32),
-        label=labels[0, :1].copy(),
-        first=zero,
-        area=np.array([labels.size]),
+        area=_sums(run_region, run_length, n),
     )
 
 
 def region_sums(regions: Regions, channels: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums of every channel over every region; exact for integers.
+    """Add up every channel over every region; exact for integers.
 
     Parameters
     ----------
@@ -123,22 +113,144 @@ def region_sums(regions: Regions, channels: NDArray[Any]) -> NDArray[np.float64]
     return sums
 
 
-def count_pairs(a: NDArray[Any], b: NDArray[Any], n: int) -> tuple[Ints, Ints, Ints]:
-    """Count unordered pairs of numbers below ``n``.
-
-    Returns
-    -------
-    Lesser and greater number of each different pair, and how often it occurs; ascending.
-    """
-    key = np.minimum(a, b).astype(np.int64) * n + np.maximum(a, b)
-    pair, count = np.unique(key, return_counts=True)
-    return pair // n, pair % n, count
-
-
 def borders(regions: Regions) -> tuple[Ints, Ints, Ints]:
-    """Which regions of a window touch along pixel sides, and along how many."""
+    """Find which regions of a window touch along pixel sides, and along how many; as of :class:`RegionGraph`."""
     image = regions.image
     beside, below = image[:, 1:] != image[:, :-1], image[1:] != image[:-1]
     a = np.concatenate([image[:, :-1][beside], image[:-1][below]])
     b = np.concatenate([image[:, 1:][beside], image[1:][below]])
-    return count_pairs(a, b, len(regions))
+    pair, length = np.unique(_pair(a, b, len(regions)), return_counts=True)
+    return pair // len(regions), pair % len(regions), length
+
+
+def _pair(a: NDArray[Any], b: NDArray[Any], n: int) -> Ints:
+    """Return one number for each unordered pair of numbers below ``n``: the lesser is ``pair // n``."""
+    pair: Ints = np.minimum(a, b).astype(np.int64) * n + np.maximum(a, b)
+    return pair
+
+
+def _sums(index: NDArray[Any], weights: NDArray[Any], n: int) -> Ints:
+    return np.bincount(index, weights=weights, minlength=n).astype(np.int64)
+
+
+def crack_count(image: NDArray[np.int32], x: Ints, y: Ints) -> Ints:
+    """Count the sides between different regions that meet between pixels ``(y, x)`` and ``(y + 1, x + 1)``."""
+    north_west, north_east = image[y, x], image[y, x + 1]
+    south_west, south_east = image[y + 1, x], image[y + 1, x + 1]
+    sides = [north_west != north_east, north_east != south_east, south_east != south_west, south_west != north_west]
+    count: Ints = np.sum(sides, axis=0, dtype=np.int64)
+    return count
+
+
+@dataclass(frozen=True)
+class RegionGraph:
+    """Regions of a map, or pieces of them, and which of them touch.
+
+    Parameters
+    ----------
+    label, area_map_px
+        ``(regions,)``.
+    first_map_px
+        ``(regions,)``, the first pixel in the flattened map.
+    classed_map_px, probability_sum
+        ``(regions,)`` and ``(regions, class)``: number of, and sums over, the pixels that had a class before small
+        regions were merged.
+    touching
+        Lesser and greater number of the regions of each pair that touches, and along how many pixel sides.
+    """
+
+    label: NDArray[np.uint8]
+    area_map_px: Ints
+    first_map_px: Ints
+    classed_map_px: Ints
+    probability_sum: NDArray[np.float64]
+    touching: tuple[Ints, Ints, Ints]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+def contract(graph: RegionGraph, into: Ints) -> RegionGraph:
+    """Return the graph in which every region has become part of region ``into[region]``, which has the same label."""
+    n = int(into.max()) + 1
+    label = np.zeros(n, np.uint8)
+    label[into] = graph.label
+    first = np.full(n, np.iinfo(np.int64).max)
+    np.minimum.at(first, into, graph.first_map_px)
+    sums = np.empty((n, graph.probability_sum.shape[1]))
+    for k, column in enumerate(graph.probability_sum.T):
+        sums[:, k] = np.bincount(into, weights=column, minlength=n)
+    a, b, length = into[graph.touching[0]], into[graph.touching[1]], graph.touching[2]
+    between = a != b
+    pair, index = np.unique(_pair(a[between], b[between], n), return_inverse=True)
+    return RegionGraph(
+        label=label,
+        area_map_px=_sums(into, graph.area_map_px, n),
+        first_map_px=first,
+        classed_map_px=_sums(into, graph.classed_map_px, n),
+        probability_sum=sums,
+        touching=(pair // n, pair % n, _sums(index, length[between], len(pair))),
+    )
+
+
+def merge_small(graph: RegionGraph, min_area_map_px: float, min_hole_map_px: float) -> tuple[RegionGraph, Ints]:
+    """Merge regions of a class below ``min_area_map_px`` and regions without class below ``min_hole_map_px``.
+
+    In rounds: every small region chooses, of the neighbours that are not small or at least *greater*, the one with
+    which it shares the longest border (then the greater, then the earlier), takes the label found at the end of that
+    chain of choices, and joins every neighbour of that label; what is still small goes on. A region that fills the
+    whole map stays.
+
+    Returns
+    -------
+    The new regions, numbered by first pixel, and ``(old regions,)`` what each became part of.
+    """
+    became = np.arange(len(graph))
+    while True:
+        target = _targets(graph, min_area_map_px, min_hole_map_px)
+        if target is None:
+            return graph, became
+        graph = replace(graph, label=graph.label[target])
+        a, b, _ = graph.touching
+        same = graph.label[a] == graph.label[b]
+        into = group(len(graph), a[same], b[same]).astype(np.int64)
+        graph, became = contract(graph, into), into[became]
+
+
+def _targets(graph: RegionGraph, min_area_map_px: float, min_hole_map_px: float) -> Ints | None:
+    """Return the region whose label each region takes (itself, unless small); None if nothing is left to merge."""
+    area = graph.area_map_px
+    small = area < np.where(graph.label == 0, min_hole_map_px, min_area_map_px)
+    found = []
+    for source, target in (graph.touching[:2], graph.touching[1::-1]):
+        greater = (area[target] > area[source]) | ((area[target] == area[source]) & (target < source))
+        choice = small[source] & (greater | ~small[target])
+        found.append((source[choice], target[choice], graph.touching[2][choice]))
+    source, target, length = (np.concatenate(pair) for pair in zip(*found, strict=True))
+    if not len(source):
+        return None
+    order = np.lexsort((target, -area[target], -length, source))
+    source, target = source[order], target[order]
+    best = np.flatnonzero(np.diff(source, prepend=-1))
+    result = np.arange(len(graph))
+    result[source[best]] = target[best]
+    # Every step leads to a greater region or to one that stays, so the chains end.
+    while not np.array_equal(followed := result[result], result):
+        result = followed
+    return result
+
+
+def without_small_regions(labels: NDArray[np.uint8], min_area_px: float) -> NDArray[np.uint8]:
+    """Merge the regions of less than ``min_area_px`` of a label map in memory; see :func:`merge_small`.
+
+    Parameters
+    ----------
+    labels
+        ``(height, width)``; 0, no class, is a label like any other here.
+    """
+    regions = connected_regions(labels)
+    no_sums = np.empty((len(regions), 0))
+    graph = RegionGraph(regions.label, regions.area, regions.first, regions.area, no_sums, borders(regions))
+    graph, became = merge_small(graph, min_area_px, min_area_px)
+    cleaned: NDArray[np.uint8] = graph.label[became][regions.image]
+    return cleaned

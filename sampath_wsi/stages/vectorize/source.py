@@ -1,69 +1,189 @@
-"""A segmentation store to be drawn: its map, its classes, and where the map lies in the frame of the file."""
+"""A segmentation store to be drawn: windows of its map, its classes, and where the map lies in the file's frame."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
+import numpy as np
+import shapely
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import StoreError
-from sampath_wsi.stages.vectorize.chunks import StoreMap
-from sampath_wsi.stages.vectorize.drawing import Drawing
-from sampath_wsi.stages.vectorize.options import VectorizeOptions
-from sampath_wsi.stores.store import Provenance, open_store
+from sampath_wsi.geometry import TileGrid
+from sampath_wsi.qupath import DECIMALS
+from sampath_wsi.stores.shards import Shards
+from sampath_wsi.stores.store import Provenance, open_store, read_array
+
+Frame = Literal["qupath", "slide"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of whole map pixels: rows ``y`` to ``y + height``, columns ``x`` to ``x + width``."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+
+def windows(shape: tuple[int, int], side_map_px: int) -> list[Window]:
+    """Cut a map into windows, row by row; those at the right and lower edge may be smaller."""
+    height, width = shape
+    return [
+        Window(y, x, min(side_map_px, height - y), min(side_map_px, width - x))
+        for y in range(0, height, side_map_px)
+        for x in range(0, width, side_map_px)
+    ]
+
+
+class Readable(Protocol):
+    """An array that is read by windows, by several threads at once."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def read(self, *window: slice) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """A class map and the probabilities behind it, at full resolution.
+
+    Parameters
+    ----------
+    label_array
+        ``(height, width)``: 0 = no class, ``i + 1`` = class ``i``.
+    probability_array
+        ``(class, height, width)``, uint8 (255 = 1) or float in [0, 1].
+    """
+
+    label_array: Readable
+    probability_array: Readable
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in map pixels."""
+        height, width = self.label_array.shape
+        return height, width
+
+    @property
+    def n_classes(self) -> int:
+        return self.probability_array.shape[0]
+
+    @property
+    def probability_unit(self) -> float:
+        """What the probabilities hold for 1."""
+        return 255.0 if self.probability_array.dtype == np.uint8 else 1.0
+
+    def labels(self, window: Window) -> NDArray[np.uint8]:
+        """Read ``(height, width)`` label values."""
+        return self.label_array.read(*window.slices).astype(np.uint8, copy=False)
+
+    def probabilities(self, window: Window) -> NDArray[Any]:
+        """Read ``(class, height, width)``, in the unit of the store."""
+        return self.probability_array.read(slice(0, self.n_classes), *window.slices)
+
+
+@dataclass(frozen=True)
+class MapFrame:
+    """Where the map lies in the frame of the file: a point ``(x, y)`` of it at ``map * scale + offset``.
+
+    ``far_corner_level0_px`` (x, y) is the end of the slide, which the last pixels of the map may reach a little past.
+    """
+
+    scale_level0_px_per_map_px: tuple[float, float]
+    offset_level0_px: tuple[float, float]
+    far_corner_level0_px: tuple[float, float] = (math.inf, math.inf)
+
+    def to_level0_px(self, xy_map_px: NDArray[Any]) -> NDArray[np.float64]:
+        """Take ``(..., 2)`` points of the map to the frame of the file."""
+        xy: NDArray[np.float64] = np.multiply(xy_map_px, self.scale_level0_px_per_map_px) + self.offset_level0_px
+        return xy
+
+    def to_map_px(self, xy_level0_px: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take points back."""
+        return (xy_level0_px - self.offset_level0_px) / self.scale_level0_px_per_map_px
+
+
+def rounded_box(corners_level0_px: NDArray[np.float64]) -> shapely.Polygon:
+    """The rectangle between two corners ``(2, 2)``, rounded as all coordinates of the file: neighbours round alike."""
+    (left, top), (right, bottom) = np.round(corners_level0_px, DECIMALS).tolist()
+    box: shapely.Polygon = shapely.box(left, top, right, bottom)
+    return box
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is drawn, and how."""
+    """What is drawn.
 
-    provenance: Provenance
-    class_map: StoreMap
-    drawing: Drawing
+    Parameters
+    ----------
+    classes
+        Class ``i`` has label ``i + 1``.
+    fingerprint
+        Of the slide: part of the objects' identifiers.
+    mpp_map
+        Micrometres in a map pixel.
+    """
+
+    class_map: ClassMap
+    classes: tuple[TissueClass, ...]
+    fingerprint: str
+    mpp_map: float
+    frame: MapFrame
+
+    @property
+    def makes_objects(self) -> NDArray[np.bool_]:
+        """By label value: whether its regions become objects."""
+        return np.array([False, *(not tissue_class.ignored for tissue_class in self.classes)])
 
 
-def open_source(segmentation_path: Path, options: VectorizeOptions) -> Source:
-    """Open a segmentation store to draw it.
+def open_source(segmentation_path: Path, frame: Frame) -> tuple[Source, TileGrid]:
+    """Open a segmentation store to draw it: the source, and the grid of its tiles.
 
     Raises
     ------
     StoreError
-        If there is no finished segmentation store, its record is damaged, or it does not fit its arrays.
+        If there is no finished segmentation store, an array is missing, its record is damaged, or does not fit them.
     """
-    _, provenance = open_store(segmentation_path, "segmentation")
-    class_map = StoreMap(segmentation_path)
-    return Source(provenance, class_map, _drawing(provenance, class_map, options))
-
-
-def _drawing(provenance: Provenance, class_map: StoreMap, options: VectorizeOptions) -> Drawing:
+    path = Path(segmentation_path)
+    group, provenance = open_store(path, "segmentation")
+    labels, probability = Shards(read_array(group, "labels/classes/0")), Shards(read_array(group, "0"))
     try:
         classes = TypeAdapter(tuple[TissueClass, ...]).validate_python(provenance.options["classes"])
-        crop_x, crop_y = provenance.slide["qupath_offset_level0_px"] if options.frame == "qupath" else (0.0, 0.0)
+        crop = provenance.slide["qupath_offset_level0_px"] if frame == "qupath" else (0.0, 0.0)
         fingerprint = str(provenance.slide["fingerprint"])
+        map_frame = _map_frame(provenance, float(crop[0]), float(crop[1]))
     except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise StoreError(f"{class_map.path}: its record is damaged ({error!r})", "Stitch the slide again.") from None
-    labels, probability = class_map.arrays
+        raise StoreError(f"{path}: its record is damaged ({error!r})", "Stitch the slide again.") from None
     if probability.shape != (len(classes), *labels.shape):
         raise StoreError(
-            f"{class_map.path}: probabilities {probability.shape} do not fit {len(classes)} classes on a map of "
-            f"{labels.shape}",
+            f"{path}: probabilities {probability.shape} do not fit {len(classes)} classes on a map of {labels.shape}",
             "Stitch the slide again.",
         )
-    scale_x, scale_y, offset_x, offset_y = provenance.grid.map_to_level0_px()
-    return Drawing(
-        classes=classes,
-        fingerprint=fingerprint,
-        scale_level0_px_per_map_px=(scale_x, scale_y),
-        offset_level0_px=(offset_x - float(crop_x), offset_y - float(crop_y)),
-        mpp_map=provenance.grid.mpp_map,
-        map_width_map_px=class_map.shape[1],
-        object_type=options.object_type,
-        objects=options.objects,
-        far_corner_level0_px=(
-            offset_x + provenance.grid.region_width_level0_px - float(crop_x),
-            offset_y + provenance.grid.region_height_level0_px - float(crop_y),
-        ),
-        max_vertices=options.max_vertices,
+    grid = provenance.grid
+    return Source(ClassMap(labels, probability), classes, fingerprint, grid.mpp_map, map_frame), grid
+
+
+def _map_frame(provenance: Provenance, crop_x: float, crop_y: float) -> MapFrame:
+    grid = provenance.grid
+    scale_x, scale_y, offset_x, offset_y = grid.map_to_level0_px()
+    return MapFrame(
+        (scale_x, scale_y),
+        (offset_x - crop_x, offset_y - crop_y),
+        (offset_x + grid.region_width_level0_px - crop_x, offset_y + grid.region_height_level0_px - crop_y),
     )

@@ -2,17 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import shapely
+
+from sampath_wsi.errors import StoreError
 from sampath_wsi.progress import Progress, stepper
-from sampath_wsi.qupath import ObjectWriter
-from sampath_wsi.stages.vectorize.core import Cleaning, draw_map
+from sampath_wsi.qupath import ObjectType, ObjectWriter
+from sampath_wsi.stages.vectorize.objects import FeatureSpool, draw_objects, place
 from sampath_wsi.stages.vectorize.options import VectorizeOptions
-from sampath_wsi.stages.vectorize.result import VectorizeResult, describe_result
-from sampath_wsi.stages.vectorize.source import open_source
-from sampath_wsi.stages.vectorize.spool import Spool
+from sampath_wsi.stages.vectorize.outline import Polygons, outline_regions
+from sampath_wsi.stages.vectorize.regions import Ints, RegionGraph, contract
+from sampath_wsi.stages.vectorize.source import Frame, Source, open_source
+from sampath_wsi.stages.vectorize.survey import MapRegions, survey_map
+
+VERSION = 2
+"""Of the arithmetic: results of another version are made anew."""
 
 CHUNK_MAP_PX = 512
+_DEFAULT_TOLERANCE_MAP_PX = 0.75
+# Where QuPath becomes slow; measured with its own reader. It takes seconds to read 100,000 vertices of one polygon.
+_MANY_OBJECTS: dict[ObjectType, int] = {"annotation": 1_000, "detection": 200_000}
+_MANY_VERTICES = 100_000
+_LARGE_JSON_BYTES = 75_000_000
+_TOO_MANY: dict[ObjectType, str] = {
+    "annotation": (
+        "{count} annotations, more than {limit}: QuPath paints each of them anew at every move and is slow above some "
+        "hundreds. Set object_type to detection, raise min_area, or set objects to classes."
+    ),
+    "detection": (
+        "{count} detections, more than {limit}: QuPath takes many seconds and gigabytes of memory to read them. "
+        "Raise min_area, or set objects to classes."
+    ),
+}
+_NOTABLE_CHANGE = 0.005
+# Whoever sets larger areas than the default's wants a change.
+_NOTABLE_WANTED_CHANGE = 0.05
+
+
+@dataclass(frozen=True)
+class VectorizeResult:
+    """What :func:`vectorize` wrote.
+
+    Parameters
+    ----------
+    path
+        The GeoJSON file.
+    objects, area_um2
+        By class name: how many objects (every piece is one), and the area of all regions after small parts were
+        removed (also of classes that make no objects).
+    cut_objects, pieces
+        How many objects had too many vertices, and into how many pieces they were cut together.
+    n_vertices
+        Of all objects together, as written.
+    json_bytes
+        Size of the file unpacked.
+    changed_fraction
+        Share of all map pixels whose class the removal of small islands and holes changed.
+    frame, scale_level0_px_per_map_px, offset_level0_px
+        A point (x, y) of the map lies at ``map * scale + offset`` in the file.
+    tolerance_um, min_area_um2, min_hole_um2, max_vertices, max_objects
+        As used.
+    warnings
+        One line each: what may make the file uncomfortable in QuPath, and what to do.
+    """
+
+    path: Path
+    objects: dict[str, int]
+    area_um2: dict[str, float]
+    cut_objects: int
+    pieces: int
+    n_vertices: int
+    json_bytes: int
+    changed_fraction: float
+    frame: Frame
+    scale_level0_px_per_map_px: tuple[float, float]
+    offset_level0_px: tuple[float, float]
+    tolerance_um: float
+    min_area_um2: float
+    min_hole_um2: float
+    max_vertices: int
+    max_objects: int
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same as a JSON object."""
+        return {**asdict(self), "path": str(self.path)}
 
 
 def vectorize(
@@ -20,7 +99,6 @@ def vectorize(
     out: Path,
     options: VectorizeOptions | None = None,
     *,
-    workers: int = 1,
     progress: Progress | None = None,
 ) -> VectorizeResult:
     """Turn the class map of a segmentation store into polygons that QuPath opens.
@@ -34,8 +112,6 @@ def vectorize(
         A finished ``segmentation.ome.zarr``.
     out
         The file to write: ``.geojson.gz``, ``.geojson`` or ``.json``; put in place when whole.
-    workers
-        Processes.
 
     Raises
     ------
@@ -45,21 +121,129 @@ def vectorize(
         If there is no finished segmentation store, or it is damaged, or another process is writing ``out``.
     """
     options, out = options or VectorizeOptions(), Path(out)
-    source = open_source(Path(segmentation_path), options)
-    class_map, drawing = source.class_map, source.drawing
-    px_um2 = drawing.mpp_map**2
-    cleaning = Cleaning(
-        tolerance_map_px=options.tolerance_um_at(drawing.mpp_map) / drawing.mpp_map,
-        min_area_map_px=options.min_area_um2 / px_um2,
-        min_hole_map_px=options.min_hole_um2 / px_um2,
-    )
+    source, _ = open_source(segmentation_path, options.frame)
     writer = ObjectWriter(out)
-    with writer, Spool(out.parent) as spool:
-        statistics = draw_map(
-            class_map, drawing, cleaning, spool, chunk_map_px=CHUNK_MAP_PX, workers=workers, progress=progress
-        )
-        step = stepper(progress, sum(statistics.objects.values()), "objects written")
+    with writer, FeatureSpool(out.parent) as spool:
+        regions = draw_map(source, options, spool, progress=progress)
+        step = stepper(progress, spool.objects.total(), "objects written")
         for feature in spool:
             writer.write(feature)
             step()
-    return describe_result(out, writer.json_bytes, statistics, drawing, options, class_map.shape)
+    return _describe(writer, source, options, spool, regions)
+
+
+def draw_map(
+    source: Source,
+    options: VectorizeOptions,
+    spool: FeatureSpool,
+    *,
+    chunk_map_px: int = CHUNK_MAP_PX,
+    progress: Progress | None = None,
+) -> MapRegions:
+    """Draw the regions of a class map into a spool.
+
+    The map is read twice, by chunks; nothing larger than a few chunks and the outlines of the regions that are not yet
+    complete is in memory. At tolerance 0 the features do not depend on ``chunk_map_px``.
+
+    Raises
+    ------
+    StoreError
+        If the map holds a label for which there is no class.
+    """
+    px_um2 = source.mpp_map**2
+    regions = survey_map(
+        source.class_map, chunk_map_px, options.min_area / px_um2, options.min_hole / px_um2, progress=progress
+    )
+    highest = int(regions.graph.label.max())
+    if highest > len(source.classes):
+        raise StoreError(
+            f"the class map holds label {highest}, but there are only {len(source.classes)} classes",
+            "Stitch the slide again.",
+        )
+    ordinal = regions.ordinal
+    tolerance_map_px = _tolerance_um(options, source) / source.mpp_map
+    outlines = outline_regions(source.class_map, regions, source.makes_objects, tolerance_map_px, progress=progress)
+    placed = ((region, place(polygons, source.frame)) for region, polygons in outlines)
+    if options.objects == "regions":
+        ordinal = regions.ordinal
+        for region, polygons in placed:
+            spool.add(draw_objects(region, polygons, regions.graph, source, options, ordinal[region]))
+    else:
+        spool.add(draw_objects(*_join_classes(placed, regions.graph), source, options))
+    return regions
+
+
+def _join_classes(placed: Iterable[tuple[Ints, Polygons]], graph: RegionGraph) -> tuple[Ints, Polygons, RegionGraph]:
+    """Join the polygons of each class: label values, their multipolygons, and a table with a row for every value."""
+    collected = list(placed)
+    if not collected:
+        return np.empty(0, np.int64), np.empty(0, object), graph
+    region = np.concatenate([each for each, _ in collected])
+    polygons = np.concatenate([each for _, each in collected])[np.argsort(region)]
+    label = graph.label[np.sort(region)].astype(np.int64)
+    values = np.unique(label)
+    joined = [shapely.multipolygons(shapely.get_parts(polygons[label == value])) for value in values]
+    nothing = (np.empty(0, np.int64),) * 3
+    return values, np.array(joined, object), contract(replace(graph, touching=nothing), graph.label.astype(np.int64))
+
+
+def _tolerance_um(options: VectorizeOptions, source: Source) -> float:
+    return _DEFAULT_TOLERANCE_MAP_PX * source.mpp_map if options.tolerance is None else options.tolerance
+
+
+def _describe(
+    writer: ObjectWriter, source: Source, options: VectorizeOptions, spool: FeatureSpool, regions: MapRegions
+) -> VectorizeResult:
+    px_um2 = source.mpp_map**2
+    height, width = source.class_map.shape
+    changed = regions.changed_map_px / (height * width)
+    area_map_px = np.bincount(
+        regions.graph.label, weights=regions.graph.area_map_px, minlength=len(source.classes) + 1
+    ).tolist()
+    limit = _MANY_OBJECTS[options.object_type] if options.max_objects is None else options.max_objects
+    return VectorizeResult(
+        path=writer.path,
+        objects={c.name: spool.objects[k] for k, c in enumerate(source.classes, 1)},
+        area_um2={c.name: int(area_map_px[k]) * px_um2 for k, c in enumerate(source.classes, 1)},
+        cut_objects=spool.cut_objects,
+        pieces=spool.pieces,
+        n_vertices=spool.n_vertices,
+        json_bytes=writer.json_bytes,
+        changed_fraction=changed,
+        frame=options.frame,
+        scale_level0_px_per_map_px=source.frame.scale_level0_px_per_map_px,
+        offset_level0_px=source.frame.offset_level0_px,
+        tolerance_um=_tolerance_um(options, source),
+        min_area_um2=options.min_area,
+        min_hole_um2=options.min_hole,
+        max_vertices=options.max_vertices,
+        max_objects=limit,
+        warnings=_warnings(spool, writer.json_bytes, changed, options, limit),
+    )
+
+
+def _warnings(
+    spool: FeatureSpool, json_bytes: int, changed_fraction: float, options: VectorizeOptions, max_objects: int
+) -> tuple[str, ...]:
+    count = spool.objects.total()
+    warnings: list[str] = []
+    if 0 < max_objects < count:
+        warnings.append(_TOO_MANY[options.object_type].format(count=count, limit=max_objects))
+    if spool.most_vertices > _MANY_VERTICES:
+        warnings.append(
+            f"one object has {spool.most_vertices} vertices: QuPath takes seconds to read and draw it. "
+            "Set max_vertices, or raise tolerance and min_area."
+        )
+    if json_bytes > _LARGE_JSON_BYTES:
+        warnings.append(
+            f"{json_bytes / 1e6:.0f} MB of GeoJSON when unpacked: QuPath needs more than a gigabyte of memory "
+            "to read it. Raise tolerance_um and min_area_um2."
+        )
+    usual = VectorizeOptions()
+    wanted = options.min_area > usual.min_area or options.min_hole > usual.min_hole
+    if changed_fraction > (_NOTABLE_WANTED_CHANGE if wanted else _NOTABLE_CHANGE):
+        warnings.append(
+            f"removing small islands and holes changed the class of {changed_fraction:.1%} of the map: the prediction "
+            "is noisy. Look at it, or lower vectorize.min_area and vectorize.min_hole."
+        )
+    return tuple(warnings)

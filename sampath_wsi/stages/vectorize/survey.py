@@ -1,196 +1,227 @@
-"""First pass: what regions every chunk holds, and how they hang together over the chunk borders."""
+"""First pass: the regions of every chunk, joined over the chunk borders, without those that are too small."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sampath_wsi.stages.vectorize.chunks import Chunking, ClassMap, Window
-from sampath_wsi.stages.vectorize.regions import Ints, borders, connected_regions, count_pairs, group, region_sums
+from sampath_wsi.progress import Progress, stepper
+from sampath_wsi.stages.vectorize.regions import (
+    Ints,
+    RegionGraph,
+    borders,
+    connected_regions,
+    contract,
+    crack_count,
+    group,
+    merge_small,
+    region_sums,
+)
+from sampath_wsi.stages.vectorize.source import ClassMap, Window, windows
+
+
+class ChunkBorders:
+    """The region of every pixel along the sides of all chunks.
+
+    Parameters
+    ----------
+    shape
+        (height, width) of the map.
+    side_map_px
+        Of the chunks.
+    """
+
+    def __init__(self, shape: tuple[int, int], side_map_px: int) -> None:
+        self.side_map_px = side_map_px
+        height, width = shape
+        # The first and last row of the chunks in row k are 2 k + 1 and 2 k + 2; -1 around the map. Columns likewise.
+        self.rows = np.full((2 * -(-height // side_map_px) + 2, width + 2), -1, np.int32)
+        self.columns = np.full((height + 2, 2 * -(-width // side_map_px) + 2), -1, np.int32)
+
+    def put(self, window: Window, image: NDArray[np.int32]) -> None:
+        """Take the borders of one chunk's ``(height, width)`` regions."""
+        row, column = 2 * (window.y // self.side_map_px) + 1, 2 * (window.x // self.side_map_px) + 1
+        self.rows[row : row + 2, window.x + 1 : window.x + 1 + window.width] = image[[0, -1]]
+        self.columns[window.y + 1 : window.y + 1 + window.height, column : column + 2] = image[:, [0, -1]]
+
+    def renumber(self, number: Ints) -> None:
+        """Replace every region by ``number[region]``."""
+        for lines in (self.rows, self.columns):
+            lines[lines >= 0] = number[lines[lines >= 0]]
+
+    def across(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the two regions at every pixel side between two chunks."""
+        above, left = self.rows[2:-2:2, 1:-1], self.columns[1:-1, 2:-2:2]
+        below, right = self.rows[3:-1:2, 1:-1], self.columns[1:-1, 3:-1:2]
+        return np.concatenate([above.ravel(), left.ravel()]), np.concatenate([below.ravel(), right.ravel()])
+
+    def crack_count(self, x: Ints, y: Ints) -> Ints:
+        """Count the sides between regions that meet at the corners ``(x, y)`` of chunks or on their borders.
+
+        A corner at the right or lower edge of the map lies on the border of the last chunk.
+        """
+        side = self.side_map_px
+        row, column = -(-y // side), -(-x // side)
+        on_row = (y % side == 0) | (y == len(self.columns) - 2)
+        count = np.empty(len(x), np.int64)
+        count[on_row] = crack_count(self.rows, x[on_row], 2 * row[on_row])
+        count[~on_row] = crack_count(self.columns, 2 * column[~on_row], y[~on_row])
+        return count
 
 
 @dataclass(frozen=True)
-class ChunkSurvey:
-    """The regions of one chunk (here: pieces, for a region of the map may have pieces in many chunks).
+class MapRegions:
+    """The regions of a map after small ones were merged, and where they lie.
 
     Parameters
     ----------
-    label, area_map_px, first_map_px
-        ``(pieces,)``; ``first_map_px`` is the first pixel in the flattened whole map.
-    probability_sum
-        ``(pieces, class)`` in the unit of the store, zero for pieces without class; None without probabilities.
-    sides
-        The pieces along the top, bottom, left and right side of the chunk.
-    touching
-        Pairs of pieces that touch, and along how many pixel sides; only pairs of which one may be small.
+    windows
+        The chunks.
+    graph
+        The regions, numbered by their first pixel.
+    of_piece
+        For each chunk ``(pieces,)``: the region of each connected piece that the chunk alone shows, by first pixel.
+    first_chunk, last_chunk
+        ``(regions,)``, where each region begins and ends.
+    borders
+        Of the chunks.
+    changed_map_px
+        How many pixels lie in a region of another label than their own.
     """
 
-    label: NDArray[np.uint8]
-    area_map_px: Ints
-    first_map_px: Ints
-    probability_sum: NDArray[np.float64] | None
-    sides: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
-    touching: tuple[Ints, Ints, Ints]
+    windows: list[Window]
+    graph: RegionGraph
+    of_piece: list[Ints]
+    first_chunk: Ints
+    last_chunk: Ints
+    borders: ChunkBorders
+    changed_map_px: int
+
+    @property
+    def ordinal(self) -> Ints:
+        """``(regions,)``: 1 for the first region of its label, and so on."""
+        label = self.graph.label
+        order = np.argsort(label, kind="stable")
+        ordinal: Ints = np.empty(len(label), np.int64)
+        ordinal[order] = np.arange(1, len(label) + 1) - np.searchsorted(label[order], label[order])
+        return ordinal
 
 
-@dataclass(frozen=True)
-class RegionGraph:
-    """The regions of the whole map, numbered by their first pixel in reading order.
+def survey_map(
+    class_map: ClassMap,
+    side_map_px: int,
+    min_area_map_px: float,
+    min_hole_map_px: float,
+    *,
+    progress: Progress | None = None,
+) -> MapRegions:
+    """Find the regions of a map, chunk by chunk, and merge those that are too small.
 
     Parameters
     ----------
-    label, area_map_px, first_map_px
-        ``(regions,)``.
-    classed_map_px
-        ``(regions,)``, how many of its pixels had a class before small parts were merged.
-    probability_sum
-        ``(regions, class)``, over the pixels that had a class.
-    touching
-        As in :class:`ChunkSurvey`, between regions.
+    side_map_px
+        Of the chunks; the regions do not depend on it.
+    min_area_map_px, min_hole_map_px
+        See :func:`merge_small`.
     """
+    chunks = windows(class_map.shape, side_map_px)
+    lines = ChunkBorders(class_map.shape, side_map_px)
+    smallest = max(min_area_map_px, min_hole_map_px)
+    whole, region, begin = find_regions(class_map, chunks, lines, smallest, progress=progress)
+    graph, became = merge_small(whole, min_area_map_px, min_hole_map_px)
+    graph = replace(graph, probability_sum=graph.probability_sum / class_map.probability_unit)
+    changed = int(whole.area_map_px[graph.label[became] != whole.label].sum())
+    of_piece = became[region]
+    lines.renumber(of_piece)
+    # Of several values for one place the last stays.
+    chunk = np.repeat(np.arange(len(chunks)), np.diff(begin))
+    first_chunk, last_chunk = np.empty((2, len(graph)), np.int64)
+    first_chunk[of_piece[::-1]], last_chunk[of_piece] = chunk[::-1], chunk
+    return MapRegions(chunks, graph, np.split(of_piece, begin[1:-1]), first_chunk, last_chunk, lines, changed)
 
-    label: NDArray[np.uint8]
-    area_map_px: Ints
-    first_map_px: Ints
-    classed_map_px: Ints
-    probability_sum: NDArray[np.float64] | None
-    touching: tuple[Ints, Ints, Ints]
 
-    def __len__(self) -> int:
-        return len(self.label)
-
-
-def survey_chunk(class_map: ClassMap, window: Window, small_map_px: int) -> ChunkSurvey:
-    """Survey one chunk.
+def find_regions(
+    class_map: ClassMap,
+    chunks: list[Window],
+    lines: ChunkBorders,
+    smallest_map_px: float,
+    *,
+    progress: Progress | None = None,
+) -> tuple[RegionGraph, Ints, list[int]]:
+    """Find the connected pieces of every chunk and join them to regions, whatever their size.
 
     Parameters
     ----------
-    small_map_px
-        Borders between pieces that both have at least this area are left out; 0 leaves out all.
-    """
-    labels = class_map.labels(window)
-    pieces = connected_regions(labels)
-    y, x = np.divmod(pieces.first, window.width)
-    sums: NDArray[np.float64] | None = None
-    if pieces.label.any():
-        channels = class_map.probability(window)
-        if channels is not None:
-            sums = region_sums(pieces, channels)
-            sums[pieces.label == 0] = 0
-    touching = _no_pairs()
-    if small_map_px > 0:
-        a, b, length = borders(pieces)
-        keep = np.minimum(pieces.area[a], pieces.area[b]) < small_map_px
-        touching = a[keep], b[keep], length[keep]
-    image = pieces.image
-    return ChunkSurvey(
-        label=pieces.label,
-        area_map_px=pieces.area,
-        first_map_px=(y + window.y) * class_map.shape[1] + x + window.x,
-        probability_sum=sums,
-        sides=(image[0].copy(), image[-1].copy(), image[:, 0].copy(), image[:, -1].copy()),
-        touching=touching,
-    )
-
-
-def _no_pairs() -> tuple[Ints, Ints, Ints]:
-    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
-
-
-def join(surveys: Sequence[ChunkSurvey], chunking: Chunking) -> tuple[RegionGraph, Ints, Ints]:
-    """Join the pieces of all chunks (in the order of ``chunking.windows``) into regions.
+    lines
+        Is filled with the numbers of the pieces, counted over all chunks.
+    smallest_map_px
+        Borders in a chunk between two pieces of at least this area are left out: no merging asks for them.
 
     Returns
     -------
-    The regions; ``(all pieces,)`` the region of every piece; ``(chunks + 1,)`` where each chunk's pieces begin there.
+    The regions, numbered by first pixel, their probability sums in the unit of the store; ``(all pieces,)`` the region
+    of each piece; ``(chunks + 1,)`` where each chunk's pieces begin.
     """
-    begin = np.concatenate([[0], np.cumsum([len(survey.label) for survey in surveys])])
-    label = np.concatenate([survey.label for survey in surveys])
-    area = np.concatenate([survey.area_map_px for survey in surveys])
-    first = np.concatenate([survey.first_map_px for survey in surveys])
-    a, b = _seams(surveys, chunking, begin)
-    same = label[a] == label[b]
-    region = _by_first_pixel(group(len(label), a[same], b[same]), first)
-
-    touching = [survey.touching for survey in surveys]
-    ends = [np.concatenate([t[i] + begin[k] for k, t in enumerate(touching)]) for i in (0, 1)]
-    length = np.concatenate([t[2] for t in touching])
-    ends = [np.concatenate([ends[0], a[~same]]), np.concatenate([ends[1], b[~same]])]
-    length = np.concatenate([length, np.ones(np.count_nonzero(~same), np.int64)])
-    pieces = RegionGraph(
-        label, area, first, np.where(label > 0, area, 0), _stack_sums(surveys), (ends[0], ends[1], length)
-    )
-    return contract(pieces, region), region, begin
+    surveys: list[RegionGraph] = []
+    begin = [0]
+    step = stepper(progress, len(chunks), "chunks surveyed")
+    for window in chunks:
+        pieces, image = _survey_chunk(class_map, window, smallest_map_px)
+        lines.put(window, image + np.int32(begin[-1]))
+        surveys.append(pieces)
+        begin.append(begin[-1] + len(pieces))
+        step()
+    return *_join(surveys, begin, lines), begin
 
 
-def _by_first_pixel(region: NDArray[np.int32], first_map_px: Ints) -> Ints:
-    n = int(region.max()) + 1
-    earliest = np.full(n, np.iinfo(np.int64).max)
-    np.minimum.at(earliest, region, first_map_px)
-    rank = np.empty(n, np.int64)
-    rank[np.argsort(earliest)] = np.arange(n)
-    return rank[region]
-
-
-def contract(graph: RegionGraph, into: Ints) -> RegionGraph:
-    """The graph in which every node has become part of node ``into[node]``; labels are those of the greatest parts.
-
-    Parameters
-    ----------
-    into
-        ``(nodes,)`` consecutive numbers, ascending by the first pixel of what they stand for.
-    """
-    n = int(into.max()) + 1
-    label = np.empty(n, np.uint8)
-    order = np.argsort(graph.area_map_px, kind="stable")
-    label[into[order]] = graph.label[order]
-    first = np.full(n, np.iinfo(np.int64).max)
-    np.minimum.at(first, into, graph.first_map_px)
-    sums = graph.probability_sum
-    if sums is not None:
-        sums = np.stack([np.bincount(into, weights=column, minlength=n) for column in sums.T], axis=1)
-    a, b, length = into[graph.touching[0]], into[graph.touching[1]], graph.touching[2]
-    between = a != b
-    a, b, length = a[between], b[between], length[between]
-    low, high, _ = count_pairs(a, b, n)
-    slot = np.searchsorted(low * n + high, np.minimum(a, b) * n + np.maximum(a, b))
-    return RegionGraph(
-        label=label,
-        area_map_px=_count(into, graph.area_map_px, n),
-        first_map_px=first,
-        classed_map_px=_count(into, graph.classed_map_px, n),
+def _survey_chunk(class_map: ClassMap, window: Window, smallest_map_px: float) -> tuple[RegionGraph, NDArray[np.int32]]:
+    """Find the connected pieces of one chunk, and the piece of every pixel."""
+    pieces = connected_regions(class_map.labels(window))
+    sums = np.zeros((len(pieces), class_map.n_classes))
+    classed = pieces.label > 0
+    if classed.any():
+        sums[classed] = region_sums(pieces, class_map.probabilities(window))[classed]
+    a, b, length = borders(pieces)
+    small = np.minimum(pieces.area[a], pieces.area[b]) < smallest_map_px
+    y, x = np.divmod(pieces.first, window.width)
+    graph = RegionGraph(
+        label=pieces.label,
+        area_map_px=pieces.area,
+        first_map_px=(y + window.y) * class_map.shape[1] + x + window.x,
+        classed_map_px=np.where(classed, pieces.area, 0),
         probability_sum=sums,
-        touching=(low, high, _count(slot, length, len(low))),
+        touching=(a[small], b[small], length[small]),
     )
+    return graph, pieces.image
 
 
-def _count(index: Ints, weights: Ints, n: int) -> Ints:
-    return np.bincount(index, weights=weights, minlength=n).astype(np.int64)
+def _join(surveys: list[RegionGraph], begin: list[int], lines: ChunkBorders) -> tuple[RegionGraph, Ints]:
+    """Join the pieces of all chunks: the regions by their first pixel, and ``(all pieces,)`` the region of each."""
 
+    def all_of(key: str) -> NDArray[Any]:
+        return np.concatenate([getattr(survey, key) for survey in surveys])
 
-def _stack_sums(surveys: Sequence[ChunkSurvey]) -> NDArray[np.float64] | None:
-    widths = {survey.probability_sum.shape[1] for survey in surveys if survey.probability_sum is not None}
-    if not widths:
-        return None
-    width = widths.pop()
-    return np.concatenate(
-        [np.zeros((len(s.label), width)) if s.probability_sum is None else s.probability_sum for s in surveys]
+    label, first = all_of("label"), all_of("first_map_px")
+    a, b = lines.across()
+    same = label[a] == label[b]
+    position = np.empty(len(label), np.int64)
+    position[np.argsort(first)] = np.arange(len(label))
+    region = group(len(label), position[a[same]], position[b[same]])[position].astype(np.int64)
+
+    low, high, length = (list(each) for each in zip(*(survey.touching for survey in surveys), strict=True))
+    pieces = RegionGraph(
+        label=label,
+        area_map_px=all_of("area_map_px"),
+        first_map_px=first,
+        classed_map_px=all_of("classed_map_px"),
+        probability_sum=all_of("probability_sum"),
+        touching=(
+            np.concatenate([*(each + n for each, n in zip(low, begin, strict=False)), a[~same]]),
+            np.concatenate([*(each + n for each, n in zip(high, begin, strict=False)), b[~same]]),
+            np.concatenate([*length, np.ones(np.count_nonzero(~same), np.int64)]),
+        ),
     )
-
-
-def _seams(surveys: Sequence[ChunkSurvey], chunking: Chunking, begin: Ints) -> tuple[Ints, Ints]:
-    """The pairs of pieces that lie on the two sides of every pixel side between two chunks."""
-    a, b = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for k in range(len(surveys)):
-        row, column = divmod(k, chunking.columns)
-        if column + 1 < chunking.columns:
-            a.append(surveys[k].sides[3] + begin[k])
-            b.append(surveys[k + 1].sides[2] + begin[k + 1])
-        if row + 1 < chunking.rows:
-            below = k + chunking.columns
-            a.append(surveys[k].sides[1] + begin[k])
-            b.append(surveys[below].sides[0] + begin[below])
-    return np.concatenate(a), np.concatenate(b)
+    return contract(pieces, region), region

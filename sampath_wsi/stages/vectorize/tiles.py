@@ -14,17 +14,14 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import entropy_term_bit
 from sampath_wsi.progress import Progress, stepper
-from sampath_wsi.qupath import DECIMALS, ObjectWriter, encode_object
-from sampath_wsi.stages.vectorize.chunks import Chunking, ClassMap, Window
-from sampath_wsi.stages.vectorize.drawing import Drawing
-from sampath_wsi.stages.vectorize.options import Frame, VectorizeOptions
-from sampath_wsi.stages.vectorize.source import open_source
+from sampath_wsi.qupath import ObjectWriter, encode_object
+from sampath_wsi.stages.vectorize.options import VectorizeOptions
+from sampath_wsi.stages.vectorize.source import ClassMap, Frame, Source, Window, open_source, rounded_box, windows
 
 _NAMESPACE = UUID("3f1f2a4e-9c44-4a3c-8a55-6d0e7a3c5b10")
 _WINDOW_MAP_PX = 1024
@@ -55,7 +52,7 @@ class TileObjectsResult:
     frame: Frame
 
     def to_json(self) -> dict[str, Any]:
-        """The same as a JSON object."""
+        """Return the same as a JSON object."""
         return {**asdict(self), "path": str(self.path)}
 
 
@@ -104,21 +101,20 @@ def write_tile_objects(
     StoreError
         If there is no finished segmentation store, or it is damaged, or another process is writing ``out``.
     """
-    source = open_source(Path(segmentation_path), VectorizeOptions(frame=frame))
-    grid, drawing = source.provenance.grid, source.drawing
+    source, grid = open_source(segmentation_path, VectorizeOptions(frame=frame).frame)
     columns, rows = cell_edges(grid)
     writer = ObjectWriter(Path(out))
     with writer:
-        sums = sum_tiles(source.class_map, len(drawing.classes), columns, rows, progress)
-        tiles = {c.name: 0 for c in drawing.classes if not c.ignored}
-        for name, feature in _features(grid, drawing, columns, rows, sums):
+        sums = sum_tiles(source.class_map, columns, rows, progress=progress)
+        tiles = {c.name: 0 for c in source.classes if not c.ignored}
+        for name, feature in _features(grid, source, columns, rows, sums):
             writer.write(feature)
             tiles[name] += 1
     return TileObjectsResult(Path(out), tiles, len(grid.tiles) - writer.count, frame)
 
 
 def cell_edges(grid: TileGrid) -> tuple[Ints, Ints]:
-    """Where the tiles' own squares begin and end in map pixels: ``(columns + 1,)`` along x, ``(rows + 1,)`` along y.
+    """Find where the tiles' own squares begin and end in map pixels: ``(columns + 1,)`` x and ``(rows + 1,)`` y.
 
     A square reaches to the middle of the overlaps, and at the map's border to the border.
     """
@@ -133,7 +129,12 @@ def cell_edges(grid: TileGrid) -> tuple[Ints, Ints]:
 
 
 def sum_tiles(
-    class_map: ClassMap, n_classes: int, columns: Ints, rows: Ints, progress: Progress | None = None
+    class_map: ClassMap,
+    columns: Ints,
+    rows: Ints,
+    *,
+    window_map_px: int = _WINDOW_MAP_PX,
+    progress: Progress | None = None,
 ) -> TileSums:
     """Add up a class map by cells; every pixel is read once, and nothing larger than a window is in memory.
 
@@ -142,11 +143,11 @@ def sum_tiles(
     columns, rows
         Edges of the cells, as :func:`cell_edges` gives them.
     """
-    shape = len(rows) - 1, len(columns) - 1
-    sums = TileSums(np.zeros((*shape, n_classes), np.int64), np.zeros((*shape, n_classes)), np.zeros(shape))
-    windows = Chunking(class_map.shape, _WINDOW_MAP_PX).windows
-    step = stepper(progress, len(windows), "windows")
-    for window in windows:
+    shape, n = (len(rows) - 1, len(columns) - 1), class_map.n_classes
+    sums = TileSums(np.zeros((*shape, n), np.int64), np.zeros((*shape, n)), np.zeros(shape))
+    parts = windows(class_map.shape, window_map_px)
+    step = stepper(progress, len(parts), "windows")
+    for window in parts:
         labels = class_map.labels(window)
         if labels.any():
             _add_window(sums, class_map, window, labels, columns, rows)
@@ -157,10 +158,8 @@ def sum_tiles(
 def _add_window(
     sums: TileSums, class_map: ClassMap, window: Window, labels: NDArray[np.uint8], columns: Ints, rows: Ints
 ) -> None:
-    probability = class_map.probability(window)
-    assert probability is not None
-    first_row, y = _pieces(rows, window.y, window.height)
-    first_column, x = _pieces(columns, window.x, window.width)
+    first_row, y = _cells_along(rows, window.y, window.height)
+    first_column, x = _cells_along(columns, window.x, window.width)
     cells = slice(first_row, first_row + len(y)), slice(first_column, first_column + len(x))
 
     def by_cell(values: NDArray[Any], dtype: type) -> NDArray[Any]:
@@ -169,7 +168,7 @@ def _add_window(
 
     classed = labels > 0
     entropy_bit = np.zeros(labels.shape)
-    for k, channel in enumerate(probability):
+    for k, channel in enumerate(class_map.probabilities(window)):
         sums.count[(*cells, k)] += by_cell(labels == k + 1, np.int64)
         own = np.where(classed, channel, channel.dtype.type(0))
         sums.probability[(*cells, k)] += by_cell(own, np.float64) / class_map.probability_unit
@@ -177,18 +176,16 @@ def _add_window(
     sums.entropy_bit[cells] += by_cell(entropy_bit, np.float64)
 
 
-def _pieces(edges: Ints, begin: int, length: int) -> tuple[int, Ints]:
-    """The first cell of a stretch of pixels, and where in the stretch it and the following cells begin."""
+def _cells_along(edges: Ints, begin: int, length: int) -> tuple[int, Ints]:
+    """Find the first cell of a stretch of pixels, and where in the stretch it and the following cells begin."""
     first = int(np.searchsorted(edges, begin, side="right")) - 1
     last = int(np.searchsorted(edges, begin + length, side="left"))
     return first, np.maximum(edges[first:last] - begin, 0)
 
 
-def _features(
-    grid: TileGrid, drawing: Drawing, columns: Ints, rows: Ints, sums: TileSums
-) -> Iterator[tuple[str, bytes]]:
-    """The class and the encoded object of every tile that makes one, in the order of the tiles."""
-    usable = np.array([not tissue_class.ignored for tissue_class in drawing.classes])
+def _features(grid: TileGrid, source: Source, columns: Ints, rows: Ints, sums: TileSums) -> Iterator[tuple[str, bytes]]:
+    """Yield the class and the encoded object of every tile that makes one, in the order of the tiles."""
+    usable = source.makes_objects[1:]
     most_bit = math.log2(max(2, len(usable)))
     for tile in grid.tiles:
         row, column = grid.row_column(tile)
@@ -196,30 +193,22 @@ def _features(
         n_classed = int(count.sum())
         best = int(np.argmax(np.where(usable, count, -1)))
         corners = np.array([(columns[column], rows[row]), (columns[column + 1], rows[row + 1])])
-        square = _square_level0_px(corners, drawing)
+        # A square ends with the slide.
+        square = rounded_box(np.minimum(source.frame.to_level0_px(corners), source.frame.far_corner_level0_px))
         if count[best] == 0 or not usable[best] or square.area == 0:
             continue
         mean = sums.probability[row, column] / n_classed
-        measured = {f"Prob: {c.name}": round(float(p), 4) for c, p in zip(drawing.classes, mean, strict=True)}
+        measured = {f"Prob: {c.name}": round(float(p), 4) for c, p in zip(source.classes, mean, strict=True)}
         measured["Entropy %"] = round(100 * float(sums.entropy_bit[row, column]) / n_classed / most_bit, 2) + 0.0
         measured["Tissue %"] = round(100 * n_classed / float(np.prod(corners[1] - corners[0])), 2)
+        region = f"{grid.region_x_level0_px},{grid.region_y_level0_px}"
         place = ",".join(f"{edge * grid.mpp_map:g}" for edge in corners.ravel())
         data = encode_object(
             square,
-            uuid=uuid5(
-                _NAMESPACE, f"{drawing.fingerprint}/{grid.region_x_level0_px},{grid.region_y_level0_px}/{place}"
-            ),
-            tissue_class=drawing.classes[best],
+            uuid=uuid5(_NAMESPACE, f"{source.fingerprint}/{region}/{place}"),
+            tissue_class=source.classes[best],
             object_type="tile",
             name=f"Tile {row + 1}, {column + 1}",
             measurements=measured,
         )
-        yield drawing.classes[best].name, data
-
-
-def _square_level0_px(corners_map_px: Ints, drawing: Drawing) -> shapely.Polygon:
-    """A tile's own square, which ends with the slide, rounded as QuPath does: neighbours round alike."""
-    corners = np.multiply(corners_map_px, drawing.scale_level0_px_per_map_px) + drawing.offset_level0_px
-    (left, top), (right, bottom) = np.round(np.minimum(corners, drawing.far_corner_level0_px), DECIMALS).tolist()
-    square: shapely.Polygon = shapely.box(left, top, right, bottom)
-    return square
+        yield source.classes[best].name, data

@@ -33,7 +33,7 @@ from sampath_wsi.model.zoo import find_encoder, resolve_model
 from sampath_wsi.progress import Progress
 from sampath_wsi.stages.infer.predictor import Predictor, default_batch
 from sampath_wsi.stages.report import edges
-from sampath_wsi.stages.vectorize.label_maps import without_small_regions
+from sampath_wsi.stages.vectorize.regions import without_small_regions
 from sampath_wsi.training.data.leakage import leakage_of
 from sampath_wsi.training.data.prepared import PreparedData, read_prepared
 from sampath_wsi.training.scoring.fields import Field, FieldPredictor, fields_of, read_field, read_field_instances

@@ -17,10 +17,11 @@ from scipy.ndimage import gaussian_filter
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.geometry import TileGrid
-from sampath_wsi.stages.vectorize.chunks import ArrayMap
-from sampath_wsi.stages.vectorize.core import Cleaning, Statistics, draw_map
-from sampath_wsi.stages.vectorize.drawing import Drawing
-from sampath_wsi.stages.vectorize.spool import Spool
+from sampath_wsi.stages.vectorize.objects import FeatureSpool
+from sampath_wsi.stages.vectorize.options import VectorizeOptions
+from sampath_wsi.stages.vectorize.source import ClassMap, MapFrame, Source
+from sampath_wsi.stages.vectorize.stage import draw_map
+from sampath_wsi.stages.vectorize.survey import MapRegions
 from sampath_wsi.stores.store import GrowingStore, Provenance
 from tests.helpers import make_grid, slide_record
 
@@ -37,12 +38,38 @@ CLASSES = tuple(
 
 
 @dataclass(frozen=True)
+class ArrayInMemory:
+    """An array that is read by windows."""
+
+    values: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.values.dtype
+
+    def read(self, *window: slice) -> NDArray[Any]:
+        return self.values[window]
+
+
+def class_map(labels: NDArray[np.uint8], probability: NDArray[Any] | None = None, *, classes: int = 5) -> ClassMap:
+    """A class map in memory; without probabilities every pixel is certain."""
+    if probability is None:
+        probability = np.where(labels == np.arange(1, classes + 1)[:, None, None], np.uint8(255), np.uint8(0))
+    return ClassMap(ArrayInMemory(labels), ArrayInMemory(probability))
+
+
+@dataclass(frozen=True)
 class Drawn:
     """What vectorizing a label map gave."""
 
     data: list[bytes]
-    statistics: Statistics
-    drawing: Drawing
+    spool: FeatureSpool
+    regions: MapRegions
+    source: Source
 
     @property
     def features(self) -> list[dict[str, Any]]:
@@ -54,13 +81,14 @@ class Drawn:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        names = [c.name for c in self.drawing.classes]
+        names = [c.name for c in self.source.classes]
         found = [names.index(f["properties"]["classification"]["name"]) + 1 for f in self.features]
         return np.array(found, dtype=np.int64)
 
     def rasterized(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """Back to the map: a pixel has the label of the polygon in which its centre lies."""
-        (scale_x, scale_y), (x, y) = self.drawing.scale_level0_px_per_map_px, self.drawing.offset_level0_px
+        frame = self.source.frame
+        (scale_x, scale_y), (x, y) = frame.scale_level0_px_per_map_px, frame.offset_level0_px
         pairs = list(zip(self.polygons, self.labels.tolist(), strict=True))
         if not pairs:
             return np.zeros(shape, np.uint8)
@@ -75,30 +103,26 @@ def draw(
     min_area: float = 0.0,
     min_hole: float = 0.0,
     probability: NDArray[Any] | None = None,
-    workers: int = 1,
     classes: tuple[TissueClass, ...] = CLASSES,
     scale: tuple[float, float] = (1.0, 1.0),
     offset: tuple[float, float] = (0.0, 0.0),
     mpp_map: float = 2.0,
+    max_vertices: int = 0,
     **options: Any,
 ) -> Drawn:
     """Vectorize a label map in memory; lengths and areas in map pixels."""
-    drawing = Drawing(
-        classes=classes,
-        fingerprint="f" * 64,
-        scale_level0_px_per_map_px=scale,
-        offset_level0_px=offset,
-        mpp_map=mpp_map,
-        map_width_map_px=label_map.shape[1],
-        object_type=options.get("object_type", "annotation"),
-        objects=options.get("objects", "regions"),
-        max_vertices=options.get("max_vertices", 0),
+    found = class_map(label_map, probability, classes=len(classes))
+    source = Source(found, classes, "f" * 64, mpp_map, MapFrame(scale, offset))
+    drawing = VectorizeOptions(
+        tolerance=tolerance * mpp_map,
+        min_area=min_area * mpp_map**2,
+        min_hole=min_hole * mpp_map**2,
+        max_vertices=max_vertices,
+        **options,
     )
-    cleaning = Cleaning(tolerance, min_area, min_hole)
-    with Spool(Path(tempfile.gettempdir())) as spool:
-        class_map = ArrayMap(label_map, probability)
-        statistics = draw_map(class_map, drawing, cleaning, spool, chunk_map_px=chunk, workers=workers)
-        return Drawn(list(spool), statistics, drawing)
+    with FeatureSpool(Path(tempfile.gettempdir())) as spool:
+        regions = draw_map(source, drawing, spool, chunk_map_px=chunk)
+        return Drawn(list(spool), spool, regions, source)
 
 
 def natural_map(height: int, width: int, *, seed: int, classes: int = 5, sigma: float = 12, glass: bool = True) -> Any:

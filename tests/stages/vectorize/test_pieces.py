@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import MultiPolygon, Polygon
 
-from sampath_wsi.stages.vectorize.pieces import Cell, Lattice, cut
+from sampath_wsi.stages.vectorize.objects import Cell, cut
+from sampath_wsi.stages.vectorize.source import MapFrame
 
 from .maps import draw, natural_map
 
@@ -37,7 +38,7 @@ def test_pieces_make_the_polygon_again(
     labels = natural_map(70, 90, seed=seed, classes=2, sigma=1.5)
     drawn = draw(labels, tolerance=0.75 if slanted else 0.0, scale=scale, offset=offset)
     whole = max(drawn.polygons.tolist(), key=lambda polygon: len(shapely.get_coordinates(polygon)))
-    pieces = cut(whole, Lattice(scale, offset), limit)
+    pieces = cut(whole, MapFrame(scale, offset), limit)
     shapes = [piece.geometry for piece in pieces]
     assert all(len(shapely.get_coordinates(shape)) <= limit for shape in shapes)
     assert all(shapely.is_valid(shapes))
@@ -60,9 +61,9 @@ def test_only_what_is_too_large_is_cut_and_the_rest_stays_as_it_is() -> None:
     kept = {f["id"]: f for f in pieces.features if ", piece " not in f["properties"]["name"]}
     assert kept == {f["id"]: f for f in whole.features if counts[f["id"]] <= 150}
     large = [f for f in whole.features if counts[f["id"]] > 150]
-    assert pieces.statistics.cut_objects == len(large) > 0
-    assert pieces.statistics.pieces == len(pieces.features) - len(kept)
-    assert sum(pieces.statistics.objects.values()) == len(pieces.features)
+    assert pieces.spool.cut_objects == len(large) > 0
+    assert pieces.spool.pieces == len(pieces.features) - len(kept)
+    assert sum(pieces.spool.objects.values()) == len(pieces.features)
     assert np.array_equal(pieces.rasterized(labels.shape), labels)
 
 
@@ -94,12 +95,11 @@ def test_areas_of_pieces_are_those_of_their_pixels() -> None:
         assert feature["properties"]["measurements"]["Area µm^2"] == pytest.approx(polygon.area * 4.0, abs=0.001)
 
 
-def test_the_same_pieces_whatever_the_chunks_and_workers() -> None:
+def test_the_same_pieces_whatever_the_chunks() -> None:
     labels = natural_map(150, 150, seed=8, classes=2, sigma=2)
     first = draw(labels, max_vertices=200)
-    assert first.statistics.pieces
+    assert first.spool.pieces
     assert draw(labels, max_vertices=200, chunk=40).data == first.data
-    assert draw(labels, max_vertices=200, chunk=40, workers=2).data == first.data
     assert len({json.loads(each)["id"] for each in first.data}) == len(first.data)
 
 
@@ -115,15 +115,15 @@ def test_rounding_noise_makes_no_larger_cell(scale: float, offset: float) -> Non
     """The cell is in the identifier of a piece."""
     for side in (1, 2, 4, 8, 16, 64, 128):
         corners = np.array([side, 2 * side]) * scale + offset
-        (piece,) = cut(shapely.box(*corners[[0, 0, 1, 1]]), Lattice((scale, scale), (offset, offset)), 100)
+        (piece,) = cut(shapely.box(*corners[[0, 0, 1, 1]]), MapFrame((scale, scale), (offset, offset)), 100)
         assert piece.place == f"{side},{side},{side},{side}"
 
 
 def test_what_fits_a_cell_is_one_piece_and_parts_stay_together() -> None:
-    lattice = Lattice((1.0, 1.0), (0.0, 0.0))
-    (piece,) = cut(comb(20), lattice, 1000)
+    frame = MapFrame((1.0, 1.0), (0.0, 0.0))
+    (piece,) = cut(comb(20), frame, 1000)
     assert piece.geometry.equals(comb(20))
     two = MultiPolygon([comb(30), comb(30, y=10)])
-    pieces = cut(two, lattice, 150)
+    pieces = cut(two, frame, 150)
     assert shapely.union_all([p.geometry for p in pieces]).equals(two)
     assert max(len(shapely.get_coordinates(p.geometry)) for p in pieces) <= 150

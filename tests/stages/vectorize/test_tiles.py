@@ -18,13 +18,11 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, StoreError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import entropy_percent, to_bytes
-from sampath_wsi.stages.vectorize import tiles
-from sampath_wsi.stages.vectorize.chunks import ArrayMap
 from sampath_wsi.stages.vectorize.tiles import cell_edges, sum_tiles, write_tile_objects
 from tests.geojson_validator import validate
 from tests.helpers import make_grid
 
-from .maps import CLASSES, natural_map, write_segmentation
+from .maps import CLASSES, class_map, natural_map, write_segmentation
 
 
 def load(path: Path) -> list[dict[str, Any]]:
@@ -64,12 +62,11 @@ def test_the_squares_part_the_map_and_lie_in_their_tiles(
 
 @pytest.mark.parametrize("window", [16, 37, 1024])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_sums_are_those_of_each_square(window: int, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_WINDOW_MAP_PX", window)
+def test_sums_are_those_of_each_square(window: int, dtype: Any) -> None:
     labels, stored = random_map(1, 70, 90)
     shown = stored if dtype is np.uint8 else (stored / 255).astype(np.float32)
     columns, rows = np.array([0, 20, 36, 90]), np.array([0, 33, 70])
-    sums = sum_tiles(ArrayMap(labels, shown), 3, columns, rows)
+    sums = sum_tiles(class_map(labels, shown), columns, rows, window_map_px=window)
     p = stored / 255
     entropy = -np.where(p > 0, p * np.log2(np.where(p > 0, p, 1)), 0).sum(0)
     for r, (top, bottom) in enumerate(pairwise(rows.tolist())):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
-
 import numpy as np
 import pytest
 import shapely
@@ -15,25 +12,20 @@ from numpy.typing import NDArray
 from rasterio.features import shapes
 from scipy import ndimage
 
-from sampath_wsi.errors import SampathError
-from sampath_wsi.stages.vectorize.chunks import ArrayMap, Chunking, Window
-from sampath_wsi.stages.vectorize.clean import merge_small
-from sampath_wsi.stages.vectorize.label_maps import without_small_regions
-from sampath_wsi.stages.vectorize.parallel import Workers
-from sampath_wsi.stages.vectorize.polygons import (
-    canonical,
+from sampath_wsi.stages.vectorize.outline import finish, simplify, trace
+from sampath_wsi.stages.vectorize.regions import (
+    RegionGraph,
+    borders,
+    connected_regions,
     crack_count,
-    gather,
-    simplify,
-    single_rings,
-    to_polygons,
-    trace,
+    merge_small,
+    region_sums,
+    without_small_regions,
 )
-from sampath_wsi.stages.vectorize.regions import borders, connected_regions, region_sums
-from sampath_wsi.stages.vectorize.seams import Chain, link
-from sampath_wsi.stages.vectorize.survey import RegionGraph, join, survey_chunk
+from sampath_wsi.stages.vectorize.source import Window, windows
+from sampath_wsi.stages.vectorize.survey import ChunkBorders, find_regions
 
-from .maps import ascii_map, natural_map
+from .maps import ascii_map, class_map, natural_map
 
 small_maps = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3))
 Labels = NDArray[np.uint8]
@@ -67,8 +59,7 @@ def test_sums_over_regions(labels: Labels, seed: int) -> None:
 @given(labels=small_maps)
 def test_outlines_are_those_of_gdal(labels: Labels) -> None:
     regions = connected_regions(labels)
-    rings = trace(regions.image)
-    polygons = to_polygons(rings, rings.xy.astype(np.float64))
+    polygons = trace(regions.image)
     assert shapely.is_valid(polygons).all()
     assert shapely.coverage_is_valid(polygons)
     expected = {int(value): shapely.geometry.shape(shape) for shape, value in shapes(regions.image, connectivity=4)}
@@ -77,34 +68,38 @@ def test_outlines_are_those_of_gdal(labels: Labels) -> None:
         assert polygon.equals(expected[region])
 
 
-def test_rings_are_canonical_and_turn_the_right_way() -> None:
-    rings = trace(connected_regions(natural_map(90, 80, seed=1)).image)
-    area = rings.twice_signed_area
-    first_of_region = np.diff(rings.region, prepend=-1) > 0
-    assert (area[first_of_region] > 0).all()
-    assert (area[~first_of_region] < 0).all()
-    assert area.sum() == 2 * 90 * 80
-    turned = [(region, np.roll(ring, 3, axis=0)) for region, ring in reversed(single_rings(rings))]
-    again = gather(turned)
-    assert np.array_equal(again.xy, rings.xy)
-    assert np.array_equal(again.begin, rings.begin)
-    assert np.array_equal(canonical(again).region, rings.region)
+def signed_areas(polygon: shapely.Polygon) -> list[float]:
+    """Of the outer ring and of the holes; positive for what has its inside on the right, with y down."""
+    rings = [np.array(ring.coords) for ring in (polygon.exterior, *polygon.interiors)]
+    return [float(np.sum(r[:-1, 0] * r[1:, 1] - r[:-1, 1] * r[1:, 0])) / 2 for r in rings]
+
+
+def test_outlines_begin_at_their_top_and_turn_the_right_way() -> None:
+    image = connected_regions(natural_map(90, 80, seed=1)).image
+    polygons = trace(image)
+    areas = [signed_areas(polygon) for polygon in polygons]
+    assert all(outer > 0 and max(holes, default=-1) < 0 for outer, *holes in areas)
+    assert sum(map(sum, areas)) == 90 * 80
+    for ring in (ring for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)):
+        assert ring.coords[0] == min(ring.coords, key=lambda point: (point[1], point[0]))
+    window = ChunkBorders(image.shape, 200)
+    window.put(Window(0, 0, 90, 80), image)
+    expected = [polygon.wkb for polygon in finish(polygons, window)]
+    # Whatever way GEOS turns them and wherever it begins.
+    assert [polygon.wkb for polygon in finish(shapely.normalize(polygons), window)] == expected
 
 
 def test_simplifying_keeps_the_border_of_the_window_and_the_lattice() -> None:
-    rings = trace(connected_regions(natural_map(90, 80, seed=2)).image)
-    simple = simplify(rings, 2.0)
-    polygons = to_polygons(simple, simple.xy.astype(np.float64))
-    assert shapely.coverage_is_valid(polygons)
-    assert len(simple.xy) < len(rings.xy)
-    assert {tuple(p) for p in simple.xy.tolist()} <= {tuple(p) for p in rings.xy.tolist()}
+    polygons = trace(connected_regions(natural_map(90, 80, seed=2)).image)
+    simple = simplify(polygons, 2.0)
+    assert shapely.coverage_is_valid(simple)
+    points, kept = ({tuple(p) for p in shapely.get_coordinates(each).tolist()} for each in (polygons, simple))
+    assert kept < points
 
-    def on_border(xy: NDArray[np.int32]) -> set[tuple[int, ...]]:
-        edge = (xy[:, 0] == 0) | (xy[:, 0] == 80) | (xy[:, 1] == 0) | (xy[:, 1] == 90)
-        return {tuple(p) for p in xy[edge].tolist()}
+    def on_border(points: set[tuple[float, ...]]) -> set[tuple[float, ...]]:
+        return {(x, y) for x, y in points if x in (0, 80) or y in (0, 90)}
 
-    assert on_border(simple.xy) == on_border(rings.xy)
-    assert (simple.twice_signed_area[np.diff(simple.region, prepend=-1) > 0] > 0).all()
+    assert on_border(kept) == on_border(points)
 
 
 def test_cracks_at_a_corner() -> None:
@@ -113,25 +108,26 @@ def test_cracks_at_a_corner() -> None:
     assert crack_count(padded, x, y).tolist() == [0, 3, 2, 2]
 
 
-def test_links_part_where_a_region_touches_itself() -> None:
-    # Two squares that share a corner, walked as one ring in the shape of an eight.
-    left = Chain(4, np.array([(2, 2), (2, 4), (0, 4), (0, 2), (2, 2)][::-1], dtype=np.int32), True)
-    right = Chain(4, np.array([(2, 2), (2, 0), (4, 0), (4, 2), (2, 2)], dtype=np.int32), True)
-    rings = link([left, right])
-    assert sorted(len(ring) for ring in rings) == [4, 4]
-    assert all(len({tuple(p) for p in ring.tolist()}) == 4 for ring in rings)
+@given(labels=small_maps, side=st.integers(2, 9))
+def test_cracks_on_chunk_borders_are_those_of_the_map(labels: Labels, side: int) -> None:
+    image = connected_regions(labels).image
+    found = ChunkBorders(labels.shape, side)
+    for window in windows(labels.shape, side):
+        found.put(window, image[window.slices])
+    height, width = labels.shape
+    y, x = np.indices((height + 1, width + 1)).reshape(2, -1)
+    on_border = (x % side == 0) | (x == width) | (y % side == 0) | (y == height)
+    expected = crack_count(np.pad(image, 1, constant_values=-1), x, y)
+    assert np.array_equal(found.crack_count(x[on_border], y[on_border]), expected[on_border])
 
 
-def graph_of(labels: Labels, chunk: int = 64) -> tuple[RegionGraph, NDArray[np.int32]]:
+def graph_of(labels: Labels, chunk: int = 64) -> tuple[RegionGraph, NDArray[np.int64]]:
     """Regions and the region of every pixel."""
-    chunking = Chunking(labels.shape, chunk)
-    surveys = [survey_chunk(ArrayMap(labels), window, small_map_px=10**6) for window in chunking.windows]
-    graph, region, begin = join(surveys, chunking)
-    image = np.empty(labels.shape, np.int32)
-    for k, window in enumerate(chunking.windows):
-        part = connected_regions(ArrayMap(labels).labels(window)).image
-        rows, columns = slice(window.y, window.y + window.height), slice(window.x, window.x + window.width)
-        image[rows, columns] = region[begin[k] : begin[k + 1]][part]
+    chunks, lines = windows(labels.shape, chunk), ChunkBorders(labels.shape, chunk)
+    graph, region, begin = find_regions(class_map(labels), chunks, lines, 10**6)
+    image = np.empty(labels.shape, np.int64)
+    for window, first in zip(chunks, begin, strict=False):
+        image[window.slices] = region[first + connected_regions(labels[window.slices]).image]
     return graph, image
 
 
@@ -204,22 +200,10 @@ def test_merging_bridges_what_it_touches() -> None:
 
 def test_windows_cover_the_map_once() -> None:
     count = np.zeros((23, 10), int)
-    for w in Chunking((23, 10), 8).windows:
-        count[w.y : w.y + w.height, w.x : w.x + w.width] += 1
+    for window in windows((23, 10), 8):
+        count[window.slices] += 1
     assert (count == 1).all()
-    assert Chunking((23, 10), 8).window(2, 1) == Window(16, 8, 7, 2)
-
-
-def test_workers_keep_order_and_pass_errors_on() -> None:
-    with Workers(2) as pool:
-        assert list(pool.map(math.factorial, range(12))) == [math.factorial(k) for k in range(12)]
-        with pytest.raises(ValueError, match="negative"):
-            list(pool.map(math.factorial, range(3, -9, -1)))
-
-
-def test_a_worker_that_is_killed_is_an_error_of_one_line() -> None:
-    with Workers(2) as pool, pytest.raises(SampathError, match="memory ran out"):
-        list(pool.map(os._exit, [3, 3, 3]))
+    assert windows((23, 10), 8)[-1] == Window(16, 8, 7, 2)
 
 
 def test_small_regions_of_a_label_map_join_their_surroundings() -> None:
