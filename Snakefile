@@ -25,13 +25,14 @@ localrules:
 rule all:
     default_target: True
     input:
-        RESULTS / "cohort.html",
-        RESULTS / "cohort.tsv",
-        expand(SLIDE_DIR / "{file}", slide=SLIDES, file=FILES + IMAGES + TILE_OBJECTS),
+        RESULTS.page,
+        RESULTS.table,
+        expand(FILES + IMAGES + TILE_OBJECTS, slide=SLIDES),
         kept_stores(),
 
 
 onstart:
+    CONTENT.save()
     schedule_when_jobs_end()
     keep_finished_inference()
 

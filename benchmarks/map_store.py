@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import to_bytes
-from sampath_wsi.stores.store import GrowingStore, Provenance
+from sampath_wsi.stores.provenance import Computed, ModelRecord, Provenance, SlideRecord
+from sampath_wsi.stores.store import GrowingStore
 
 CLASSES = [
     {"name": "Tumor", "color": [200, 0, 0]},
@@ -52,9 +53,12 @@ def write_probabilities(path: Path, grid: TileGrid, tissue_share: float, shapes:
     tissue = tissue_mask(grid, tissue_share, rng)
     grid = grid.keep(_tiles_with_tissue(grid, tissue))
     pattern = probability_pattern(_PERIOD_TILES * grid.step_map_px, SHAPES[shapes], rng)
-    slide = {"id": "benchmark", "name": "benchmark", "fingerprint": "0" * 64, "qupath_offset_level0_px": [0, 0]}
-    options = {"model": "benchmark", "classes": CLASSES, "precision": "fp32", "batch": _BATCH}
-    store = GrowingStore.begin(path, Provenance("probabilities", slide, grid, options, {"tiles": "0", "weights": "0"}))
+    slide = SlideRecord(
+        id="benchmark", name="benchmark", vendor="none", fingerprint="0" * 64, qupath_offset_level0_px=(0, 0)
+    )
+    model = ModelRecord.model_validate({"name": "benchmark", "weights_sha256": "0", "classes": CLASSES})
+    computed = Computed(precision="fp32", batch=_BATCH)
+    store = GrowingStore.begin(path, Provenance("probabilities", slide, grid, model=model, computed=computed))
     size, count = grid.tile_map_px, len(grid.tiles)
     probability = store.array(
         "probability",

@@ -25,10 +25,11 @@ from big_slide import big_slide
 from common import print_machine, print_table, watched_memory
 from numpy.typing import NDArray
 
-from sampath_wsi.stages.infer.stage import Batch, ModelSpec, infer
-from sampath_wsi.stores.store import GrowingStore, Provenance, open_store, read_array
+from sampath_wsi.stages.infer.stage import Batch, ReadyModel, infer
+from sampath_wsi.stores.provenance import Computed, Provenance
+from sampath_wsi.stores.store import GrowingStore, open_store, read_array
 
-FRAME = ModelSpec("stand-in", "0" * 64, trivial.CLASSES, trivial.MPP, trivial.TILE_PX, trivial.STRIDE)
+SPEC = trivial.model_spec()
 MODEL_LOADS_S = 1.0
 
 
@@ -61,7 +62,8 @@ def overlapped(tiles: Path, out: Path, device: StandIn, batch: int) -> Times:
         time.sleep(MODEL_LOADS_S)
         return device
 
-    result = infer(tiles, out, FRAME, load_model, precision="fp32", batch=batch)
+    how = Computed(precision="fp32", batch=batch)
+    result = infer(tiles, out, ReadyModel(SPEC, "a stand-in", "auto", how, lambda precision: load_model()))
     assert result.busy is not None
     return Times(device.took_s / result.busy, result.seconds)
 
@@ -71,7 +73,7 @@ def sequential(tiles: Path, out: Path, device: StandIn, batch: int) -> Times:
     source, made_by = open_store(tiles, "tiles")
     rgb, grid = read_array(source, "rgb"), made_by.grid
     store = GrowingStore.begin(out, Provenance("probabilities", made_by.slide, grid))
-    tile = (len(FRAME.classes), grid.tile_map_px, grid.tile_map_px)
+    tile = (len(SPEC.classes), grid.tile_map_px, grid.tile_map_px)
     probability = store.array(
         "probability",
         shape=(len(grid.tiles), *tile),

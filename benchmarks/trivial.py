@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from sampath_wsi.model.spec import ModelSpec
+
 STAGES = ("tile", "infer", "stitch", "vectorize")
 MPP, TILE_PX, OVERLAP_PX, STRIDE = 0.5, 1024, 128, 4
 CLASSES = (
@@ -67,25 +69,36 @@ class TrivialPredictor:
         return probability, np.ones(probability.shape[:2], np.float32)
 
 
+def model_spec() -> ModelSpec:
+    """What the model expects of tiles."""
+    from sampath_wsi.classes import TissueClass
+    from sampath_wsi.model.spec import ModelSpec
+
+    classes = tuple(TissueClass.model_validate(entry) for entry in CLASSES)
+    return ModelSpec("trivial", "0" * 64, classes, MPP, TILE_PX, STRIDE, OVERLAP_PX)
+
+
 def tile(slide: Path, folder: Path) -> None:
     from sampath_wsi.slides import inspect_slide
-    from sampath_wsi.stages.tile import TileOptions, tile_slide
+    from sampath_wsi.stages.tile import TileRequest, tile_slide
 
+    spec = model_spec()
     begin_work()
-    options = TileOptions(MPP, TILE_PX, OVERLAP_PX, STRIDE)
-    tile_slide(inspect_slide(slide), folder / "tiles.zarr", options, slide_id="slide")
+    tile_slide(TileRequest(inspect_slide(slide), "slide", spec), folder / "tiles.zarr")
 
 
 def infer(slide: Path, folder: Path) -> None:
     import torch  # noqa: F401 (its import is start-up)
 
-    from sampath_wsi.stages.infer.stage import ModelSpec
+    from sampath_wsi.stages.infer.stage import ReadyModel
     from sampath_wsi.stages.infer.stage import infer as infer_store
+    from sampath_wsi.stores.provenance import Computed
 
+    spec = model_spec()
     begin_work()
-    frame = ModelSpec("trivial", "0" * 64, CLASSES, MPP, TILE_PX, STRIDE)
-    out = folder / "probabilities.zarr"
-    infer_store(folder / "tiles.zarr", out, frame, TrivialPredictor, precision="fp32", batch=_BATCH)
+    how = Computed(precision="fp32", batch=_BATCH)
+    model = ReadyModel(spec, "cpu", "auto", how, lambda precision: TrivialPredictor())
+    infer_store(folder / "tiles.zarr", folder / "probabilities.zarr", model)
 
 
 def stitch(slide: Path, folder: Path) -> None:

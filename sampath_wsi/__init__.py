@@ -11,43 +11,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sampath_wsi.classes import TissueClass
     from sampath_wsi.errors import SampathError
-    from sampath_wsi.model.ready import CustomModel, read_card, ready_model, tile_options
+    from sampath_wsi.model.ready import CustomModel
     from sampath_wsi.pipeline import segment_slide
-    from sampath_wsi.results import Segmentation, read_results
+    from sampath_wsi.results import SlideResults, read_results
     from sampath_wsi.slides import SlideReader, inspect_slide
-    from sampath_wsi.stages.tile import tile_slide
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CustomModel": "model.ready",
     "SampathError": "errors",
-    "Segmentation": "results",
     "SlideReader": "slides",
+    "SlideResults": "results",
     "TissueClass": "classes",
     "inspect_slide": "slides",
-    "read_card": "model.ready",
     "read_results": "results",
-    "ready_model": "model.ready",
     "segment_slide": "pipeline",
-    "tile_options": "model.ready",
-    "tile_slide": "stages.tile",
 }
 
 __all__ = [
     "CustomModel",
     "SampathError",
-    "Segmentation",
     "SlideReader",
+    "SlideResults",
     "TissueClass",
     "__version__",
     "inspect_slide",
-    "read_card",
     "read_results",
-    "ready_model",
     "segment_slide",
-    "tile_options",
-    "tile_slide",
 ]
 
 

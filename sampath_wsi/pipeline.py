@@ -1,27 +1,166 @@
-"""All stages of one slide in one process."""
+"""The way of a slide through all stages: one function a stage, and :func:`segment_slide`, which calls them in turn.
+
+The commands call the same functions, one each, and the rules of the workflow call the commands. Options are a model of
+:mod:`sampath_wsi.options`, a mapping with its keys, or None for the defaults.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from sampath_wsi.errors import StoreError
-from sampath_wsi.facts import infer_facts, stitch_facts, tile_facts, vectorize_facts
 from sampath_wsi.machine.facts import cores
-from sampath_wsi.model.ready import CustomModel, ReadyModel, read_card, ready_model, tile_options
+from sampath_wsi.options import InferOptions, StitchOptions, TileOptions, VectorizeOptions
 from sampath_wsi.progress import Progress
-from sampath_wsi.results import Segmentation
+from sampath_wsi.results import RunResults, SlideResults
 from sampath_wsi.runs.record import recorded
-from sampath_wsi.runs.sheet import safe_id
-from sampath_wsi.slides import SlideInfo, inspect_slide
-from sampath_wsi.stages.infer.stage import infer, plan_probabilities
-from sampath_wsi.stages.report import write_overlay, write_summary
-from sampath_wsi.stages.stitch.stage import stitch
-from sampath_wsi.stages.tile import TilePlan, plan_tiles, write_tiles
-from sampath_wsi.stages.vectorize.options import VectorizeOptions
-from sampath_wsi.stages.vectorize.stage import vectorize
-from sampath_wsi.stores.store import is_finished, open_store, remove_store
+from sampath_wsi.runs.sheet import SheetRow, parse_mpp, safe_id
 
-_TILES = "tiles.zarr"
+if TYPE_CHECKING:
+    from sampath_wsi.geometry import MppSource
+    from sampath_wsi.model.ready import CustomModel
+    from sampath_wsi.slides import SlideInfo
+    from sampath_wsi.stages.infer.parts import Part
+    from sampath_wsi.stages.infer.stage import InferResult, ReadyModel
+    from sampath_wsi.stages.stitch.stage import StitchResult
+    from sampath_wsi.stages.tile import TilePlan, TileRequest, TileResult
+    from sampath_wsi.stages.vectorize.stage import VectorizeResult
+
+log = logging.getLogger("sampath_wsi")
+
+# Each function imports its own stage: no command loads what another needs.
+
+
+def tile_request(
+    row: SheetRow,
+    *,
+    model: str | Path | CustomModel = "demo",
+    options: TileOptions | Mapping[str, Any] | None = None,
+    mpp_source: MppSource = "sample sheet",
+) -> TileRequest:
+    """Open a slide, and say how it is to be tiled for a model.
+
+    Raises
+    ------
+    SlideError, ModelError, ConfigError
+        If slide, model or options cannot be used.
+    """
+    from sampath_wsi.model.ready import read_spec
+    from sampath_wsi.slides import inspect_slide
+    from sampath_wsi.stages.tile import TileRequest
+
+    spec = read_spec(model)
+    options = TileOptions.of(options, "tile")
+    info = inspect_slide(Path(row.path), mpp=parse_mpp(row.mpp) if row.mpp else None, mpp_source=mpp_source)
+    overlap_px = spec.overlap_px if options.overlap is None else options.overlap
+    log.info("tile: model %s, tiles %d px, mpp %g, overlap %d px", spec.name, spec.tile_px, spec.mpp, overlap_px)
+    mask, roi = (Path(path) if path else None for path in (row.tissue_mask, row.roi))
+    return TileRequest(info, row.slide, spec, options, mask, roi)
+
+
+def tile(
+    request: TileRequest, plan: TilePlan, out: Path, *, threads: int = 2, progress: Progress | None = None
+) -> TileResult:
+    """Stage 1: write the tiles of a slide that hold tissue, as ``plan_tiles`` found them."""
+    from sampath_wsi.stages.tile import write_tiles
+
+    result = write_tiles(request.slide, out, plan, threads=threads, progress=progress)
+    log.info("tile: %d of %d x %d tiles hold tissue", result.tiles, result.grid.rows, result.grid.columns)
+    return result
+
+
+def ready_model(
+    model: str | Path | CustomModel,
+    options: InferOptions | Mapping[str, Any] | None = None,
+    *,
+    threads: int | None = None,
+    hold: bool = True,
+) -> AbstractContextManager[ReadyModel]:
+    """A model on a device; see :func:`sampath_wsi.model.ready.ready_model`."""
+    from sampath_wsi.model.ready import ready_model
+
+    return ready_model(model, InferOptions.of(options, "infer"), threads=threads, hold=hold)
+
+
+def infer(
+    tiles: Path, out: Path, model: ReadyModel, *, part: Part | None = None, progress: Progress | None = None
+) -> InferResult:
+    """Stage 2: run a model over the tiles; see :func:`sampath_wsi.stages.infer.stage.infer`."""
+    from sampath_wsi.stages.infer.stage import infer
+
+    log.info("infer: model %s (weights %s), device %s", model.spec.name, model.spec.weights_sha256[:12], model.device)
+    result = infer(tiles, out, model, part=part, progress=progress)
+    if result.busy is not None:
+        log.info(
+            "infer: %s, %d tiles a batch: %.3g tiles/s, device busy %.0f %% of the time",
+            result.how.precision,
+            result.how.batch,
+            result.computed / result.seconds,
+            100 * result.busy,
+        )
+    return result
+
+
+def stitch(
+    probabilities: Path,
+    out: Path,
+    options: StitchOptions | Mapping[str, Any] | None = None,
+    *,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> StitchResult:
+    """Stage 3: blend the tiles' probabilities into one map; see :func:`sampath_wsi.stages.stitch.stage.stitch`."""
+    from sampath_wsi.stages.stitch.stage import stitch
+
+    return stitch(probabilities, out, StitchOptions.of(options, "stitch"), threads=threads, progress=progress)
+
+
+def vectorize(
+    segmentation: Path,
+    out: Path,
+    options: VectorizeOptions | Mapping[str, Any] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> VectorizeResult:
+    """Stage 4: turn the map into polygons; see :func:`sampath_wsi.stages.vectorize.stage.vectorize`."""
+    from sampath_wsi.stages.vectorize.stage import vectorize
+
+    chosen = VectorizeOptions.of(options, "vectorize")
+    result = vectorize(segmentation, out, chosen, progress=progress)
+    if result.cut_objects:
+        log.info(
+            "vectorize: %d objects of more than %d vertices were cut into %d pieces (max_vertices)",
+            result.cut_objects,
+            chosen.max_vertices,
+            result.pieces,
+        )
+    return result
+
+
+def report(info: SlideInfo, results: SlideResults) -> None:
+    """Write the picture and the summary of a slide that is segmented."""
+    from sampath_wsi.stages.report import write_overlay, write_summary
+
+    write_overlay(info, results.segmentation, results.overlay, results.thumbnail)
+    write_summary(results.segmentation, results.records, results.summary_file)
+
+
+class SlideAndStages(TypedDict, total=False):
+    """Keywords of :func:`segment_slide`: what is known of the slide, and the options of each stage."""
+
+    mpp: float | tuple[float, float] | None
+    """Micrometres a level-0 pixel, in place of the metadata."""
+    tissue_mask: str | Path | None
+    """An image of the whole slide, not 0 where there is tissue, in place of detection."""
+    roi: str | Path | None
+    """QuPath annotations (GeoJSON) that limit what is segmented."""
+    tile: TileOptions | Mapping[str, Any] | None
+    infer: InferOptions | Mapping[str, Any] | None
+    stitch: StitchOptions | Mapping[str, Any] | None
+    vectorize: VectorizeOptions | Mapping[str, Any] | None
 
 
 def segment_slide(
@@ -29,19 +168,10 @@ def segment_slide(
     out: str | Path,
     *,
     model: str | Path | CustomModel = "demo",
-    mpp: float | tuple[float, float] | None = None,
-    overlap_px: int | None = None,
-    tissue_mask: str | Path | None = None,
-    region: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    batch: int | None = None,
-    min_area_um2: float = 25.0,
-    min_hole_um2: float = 25.0,
-    tolerance_um: float | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> Segmentation:
+    **options: Unpack[SlideAndStages],
+) -> SlideResults:
     """Segment a slide, or go on where an earlier call with the same arguments was cut off.
 
     Everything is left out that is finished already.
@@ -54,89 +184,61 @@ def segment_slide(
         The folder of all results; those of the slide go to ``out/slides/NAME``, as the workflow leaves them.
     model
         The name of a model (``sampath-wsi model list``), the path of one, or a predictor of your own.
-    mpp
-        Micrometres a level-0 pixel, in place of the metadata.
-    overlap_px
-        Overlap of tiles in model pixels; by default the model's.
-    tissue_mask, region
-        See :func:`sampath_wsi.tissue.mask.find_tissue`.
-    device, precision, batch
-        See :func:`ready_model`.
-    min_area_um2, min_hole_um2, tolerance_um
-        See :class:`sampath_wsi.stages.vectorize.options.VectorizeOptions`.
     threads
         By default as many as there are cores.
     progress
         Told how each stage advances.
+    **options
+        ``mpp`` (um a level-0 pixel, or x and y of it, in place of the metadata), ``tissue_mask`` and ``roi`` (files),
+        and for each stage its options: ``tile={"overlap": 64}``, ``infer``, ``stitch``, ``vectorize``.
 
     Raises
     ------
     SampathError
         Its message says what is wrong and what to do; what is finished stays for the next call.
     """
+    from sampath_wsi.stages.infer.stage import wanted_probabilities
+    from sampath_wsi.stages.tile import plan_tiles
+    from sampath_wsi.stores.store import is_finished, remove_store
+
     threads = threads or cores()
-    x_y = (mpp, mpp) if isinstance(mpp, int | float) else mpp
-    info = inspect_slide(Path(slide), mpp=x_y, mpp_source="command line")
-    result = Segmentation(Path(out) / "slides" / safe_id(info.path.stem))
-    records = result.folder / "run"
-    options = tile_options(read_card(model), overlap_px=overlap_px)
-    with recorded("tile", records / "tile.json") as facts:
-        plan = plan_tiles(
-            info,
-            options,
-            slide_id=result.folder.name,
-            mask_path=None if tissue_mask is None else Path(tissue_mask),
-            region_path=None if region is None else Path(region),
-            threads=threads,
-            progress=progress,
-        )
-        if not _made_of(plan, result.probabilities):
-            write_tiles(info, result.folder / _TILES, plan, threads=threads, progress=progress)
-        facts.update(tile_facts(info, plan.result))
+    row, predicting = _row(Path(slide), options), InferOptions.of(options.get("infer"), "infer")
+    results = RunResults(Path(out)).slide(row.slide)
+    work: dict[str, Any] = {"threads": threads, "progress": progress}
+    request = tile_request(row, model=model, options=options.get("tile"), mpp_source="command line")
+    with recorded("tile", results.record("tile")) as facts:
+        plan = plan_tiles(request, **work)
+        precision = predicting.precision if isinstance(model, str | Path) else "own"
+        predicted = is_finished(results.probabilities, wanted_probabilities(plan.provenance, request.model, precision))
+        if not predicted:
+            tile(request, plan, results.tiles, **work)
+        facts.update(plan.result.facts)
     # Only now, so that no GPU waits while the slide is tiled.
-    with ready_model(model, device=device, precision=precision, batch=batch, threads=threads) as ready:
-        _predict(info, plan, ready, result, threads, progress)
-    with recorded("stitch", records / "stitch.json") as facts:
-        facts.update(stitch_facts(stitch(result.probabilities, result.store, threads=threads, progress=progress)))
-    with recorded("vectorize", records / "vectorize.json") as facts:
-        drawing = VectorizeOptions(tolerance_um, min_area_um2, min_hole_um2)
-        drawn = vectorize(result.store, result.geojson, drawing, progress=progress)
-        facts.update(vectorize_facts(drawn))
-    write_overlay(info, result.store, result.overlay, result.folder / "thumbnail.jpg")
-    write_summary(result.store, records, result.folder / "summary.json")
-    return result
+    if not predicted:
+        with (
+            ready_model(model, predicting, threads=threads) as ready,
+            recorded("infer", results.record("infer")) as facts,
+        ):
+            facts.update(infer(results.tiles, results.probabilities, ready, progress=progress).facts)
+    remove_store(results.tiles)
+    with recorded("stitch", results.record("stitch")) as facts:
+        facts.update(stitch(results.probabilities, results.segmentation, options.get("stitch"), **work).facts)
+    with recorded("vectorize", results.record("vectorize")) as facts:
+        facts.update(
+            vectorize(results.segmentation, results.geojson, options.get("vectorize"), progress=progress).facts
+        )
+    report(request.slide, results)
+    return results
 
 
-def _made_of(plan: TilePlan, probabilities: Path) -> bool:
-    """Whether the model has seen these tiles already."""
-    try:
-        return open_store(probabilities, "probabilities")[1].inputs["tiles"] == plan.provenance.identity
-    except StoreError:
-        return False
-
-
-def _predict(
-    info: SlideInfo,
-    plan: TilePlan,
-    model: ReadyModel,
-    result: Segmentation,
-    threads: int,
-    progress: Progress | None,
-) -> None:
-    """Stage 2, unless its result is there; the tiles are removed when they have served."""
-    tiles = result.folder / _TILES
-    wanted = plan_probabilities(plan.provenance, model.frame, model.precision, model.batch)
-    if not is_finished(result.probabilities, wanted):
-        write_tiles(info, tiles, plan, threads=threads, progress=progress)
-        with recorded("infer", result.folder / "run" / "infer.json") as facts:
-            predicted = infer(
-                tiles,
-                result.probabilities,
-                model.frame,
-                model.load,
-                precision=model.precision,
-                batch=model.batch,
-                progress=progress,
-            )
-            facts.update(infer_facts(model, predicted))
-    remove_store(tiles)
+def _row(slide: Path, options: SlideAndStages) -> SheetRow:
+    """Return what a sample sheet would say of the slide."""
+    mpp = options.get("mpp")
+    x, y = mpp if isinstance(mpp, tuple) else (mpp, mpp)
+    return SheetRow.model_construct(
+        slide=safe_id(slide.stem),
+        path=str(slide),
+        mpp="" if mpp is None else f"{x!r}x{y!r}",
+        tissue_mask=str(options.get("tissue_mask") or ""),
+        roi=str(options.get("roi") or ""),
+    )

@@ -1,4 +1,4 @@
-"""The results of one slide, read back: paths, areas, class map, probabilities, polygons."""
+"""What lies where: the files and stores of a run, named once, and the results of a slide read back."""
 
 from __future__ import annotations
 
@@ -8,25 +8,58 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, StoreError
-from sampath_wsi.geometry import TileGrid
-from sampath_wsi.probability import SCALE
-from sampath_wsi.stores import ome
-from sampath_wsi.stores.shards import Shards, read_whole
-from sampath_wsi.stores.store import open_store, read_array
 
 if TYPE_CHECKING:
+    import numpy as np
     import zarr
+    from numpy.typing import NDArray
 
+    from sampath_wsi.classes import TissueClass
+    from sampath_wsi.geometry import TileGrid
     from sampath_wsi.qupath import Annotation
+    from sampath_wsi.stores.provenance import Provenance
+
+# The workflow names files with these classes each time that it is parsed: what reads results loads where it is used.
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class RunResults:
+    """The results of a run, in one folder."""
+
+    folder: Path
+
+    @property
+    def page(self) -> Path:
+        """The cohort's page."""
+        return self.folder / "cohort.html"
+
+    @property
+    def table(self) -> Path:
+        """The cohort's table."""
+        return self.folder / "cohort.tsv"
+
+    @property
+    def logs(self) -> Path:
+        """A folder a slide, with what each stage said."""
+        return self.folder / "logs"
+
+    @property
+    def benchmarks(self) -> Path:
+        """A folder a slide, with what each stage cost."""
+        return self.folder / "benchmarks"
+
+    def slide(self, slide_id: str) -> SlideResults:
+        """The results of a slide of the sheet."""
+        return SlideResults(self.folder / "slides" / slide_id)
+
+    def slides(self) -> list[SlideResults]:
+        """All slides of which there is anything."""
+        return [SlideResults(path) for path in sorted(self.folder.glob("slides/*")) if path.is_dir()]
+
+
+@dataclass(frozen=True)
+class SlideResults:
     """The results of one slide, in a folder as the workflow leaves it (``results/slides/NAME``).
 
     Nothing is read before it is asked for.
@@ -35,24 +68,71 @@ class Segmentation:
     folder: Path
 
     @property
-    def geojson(self) -> Path:
-        """The objects, for QuPath."""
-        return self.folder / "segmentation.geojson.gz"
-
-    @property
-    def store(self) -> Path:
-        """Class probabilities and class map: OME-Zarr 0.5."""
-        return self.folder / "segmentation.ome.zarr"
+    def tiles(self) -> Path:
+        """Stage 1: the tiles, until the model has seen them."""
+        return self.folder / "tiles.zarr"
 
     @property
     def probabilities(self) -> Path:
-        """The model's output, tile by tile."""
+        """Stage 2: the model's output, tile by tile."""
         return self.folder / "probabilities.zarr"
+
+    def part_marker(self, number: str, of: str) -> Path:
+        """What says to the workflow that a part of stage 2 is computed."""
+        return self.probabilities.with_name(f"{self.probabilities.name}.parts") / f"{number}-of-{of}.done"
+
+    @property
+    def segmentation(self) -> Path:
+        """Stage 3: class probabilities and class map, OME-Zarr 0.5."""
+        return self.folder / "segmentation.ome.zarr"
+
+    @property
+    def geojson(self) -> Path:
+        """Stage 4: the objects, for QuPath."""
+        return self.folder / "segmentation.geojson.gz"
+
+    @property
+    def tile_objects(self) -> Path:
+        """Tiles with their mean probabilities, for QuPath's measurement maps."""
+        return self.folder / "tiles.geojson.gz"
 
     @property
     def overlay(self) -> Path:
         """The picture."""
         return self.folder / "overlay.png"
+
+    @property
+    def thumbnail(self) -> Path:
+        """A small picture of the slide."""
+        return self.folder / "thumbnail.jpg"
+
+    @property
+    def thumbnail_classes(self) -> Path:
+        """Its classes, to be laid over it."""
+        return self.folder / "thumbnail-classes.png"
+
+    @property
+    def summary_file(self) -> Path:
+        """The numbers behind the picture; it exists when the slide is finished."""
+        return self.folder / "summary.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores against the truth, where it is known."""
+        return self.folder / "evaluation.json"
+
+    @property
+    def records(self) -> Path:
+        """The folder of the stages' records."""
+        return self.folder / "run"
+
+    def record(self, stage: str) -> Path:
+        """How a stage went."""
+        return self.records / f"{stage}.json"
+
+    def image(self, name: str) -> Path:
+        """A picture to open beside the slide: ``classes``, ``probability`` or ``entropy``."""
+        return self.folder / f"{name}.ome.tif"
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -63,7 +143,7 @@ class Segmentation:
         StoreError
             If it is missing or damaged.
         """
-        path = self.folder / "summary.json"
+        path = self.summary_file
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -79,18 +159,17 @@ class Segmentation:
     @cached_property
     def classes(self) -> tuple[TissueClass, ...]:
         """Names and colours; class i has the label value i + 1."""
-        _, made_by = open_store(self.store, "segmentation")
-        return tuple(TissueClass.model_validate(entry) for entry in made_by.options["classes"])
+        return self._opened[1].classes
 
     @cached_property
     def grid(self) -> TileGrid:
         """Where the map lies on the slide: ``grid.map_to_level0_px()`` takes its pixels to the slide's."""
-        return open_store(self.store, "segmentation")[1].grid
+        return self._opened[1].grid
 
     @property
     def levels(self) -> int:
         """How many levels class map and probabilities have; each is half as large as the one before."""
-        return sum(str(level) in self._group for level in range(64))
+        return sum(str(level) in self._opened[0] for level in range(64))
 
     def mpp(self, level: int = 0) -> float:
         """Micrometres a pixel of a level."""
@@ -104,6 +183,9 @@ class Segmentation:
         StoreError
             If the store is damaged, or has no such level.
         """
+        from sampath_wsi.stores import ome
+        from sampath_wsi.stores.shards import read_whole
+
         labels: NDArray[np.uint8] = read_whole(self._array(f"{ome.LABELS}/{level}", level))
         return labels
 
@@ -117,13 +199,14 @@ class Segmentation:
         StoreError
             As for :meth:`class_map`.
         """
-        names = [each.name for each in self.classes]
-        if class_name not in names:
-            raise ConfigError(f"there is no class '{class_name}'", f"Choose one of {', '.join(names)}.")
+        from sampath_wsi.classes import class_index
+        from sampath_wsi.probability import SCALE
+        from sampath_wsi.stores.shards import Shards
+
+        k = class_index(self.classes, class_name)
         array = self._array(str(level), level)
-        k = names.index(class_name)
         found = Shards(array).read(slice(k, k + 1), *(slice(0, n) for n in array.shape[1:]))[0]
-        probability: NDArray[np.float32] = found.astype(np.float32) / (SCALE if found.dtype == np.uint8 else 1)
+        probability: NDArray[np.float32] = found.astype("float32") / (SCALE if found.dtype == "uint8" else 1)
         return probability
 
     def polygons(self) -> list[Annotation]:
@@ -139,17 +222,23 @@ class Segmentation:
         return read_annotations(self.geojson)
 
     @property
-    def _group(self) -> zarr.Group:
-        return open_store(self.store, "segmentation")[0]
+    def _opened(self) -> tuple[zarr.Group, Provenance]:
+        from sampath_wsi.stores.store import open_store
+
+        return open_store(self.segmentation, "segmentation")
 
     def _array(self, name: str, level: int) -> zarr.Array[Any]:
+        from sampath_wsi.stores.store import read_array
+
         if not 0 <= level < self.levels:
-            raise StoreError(f"{self.store}: there is no level {level}", f"Choose one from 0 to {self.levels - 1}.")
-        return read_array(self._group, name)
+            raise StoreError(
+                f"{self.segmentation}: there is no level {level}", f"Choose one from 0 to {self.levels - 1}."
+            )
+        return read_array(self._opened[0], name)
 
 
-def read_results(folder: str | Path) -> list[Segmentation]:
-    """The finished slides of a run.
+def read_results(folder: str | Path) -> list[SlideResults]:
+    """Return the finished slides of a run.
 
     Parameters
     ----------
@@ -162,7 +251,7 @@ def read_results(folder: str | Path) -> list[Segmentation]:
         If there is none.
     """
     folder = Path(folder)
-    summaries = sorted([*folder.glob("slides/*/summary.json"), *folder.glob("summary.json")])
-    if not summaries:
+    there = [each for each in (*RunResults(folder).slides(), SlideResults(folder)) if each.summary_file.exists()]
+    if not there:
         raise ConfigError(f"{folder}: there are no results", "Name the output folder of a run.")
-    return [Segmentation(path.parent) for path in summaries]
+    return there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,14 @@ import tifffile
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.model.spec import ModelSpec
+from sampath_wsi.options import TileOptions
 from sampath_wsi.probability import to_bytes
-from sampath_wsi.stages.infer.stage import Batch, ModelSpec
-from sampath_wsi.stores.store import GrowingStore, Provenance
+from sampath_wsi.slides import inspect_slide
+from sampath_wsi.stages.infer.stage import Batch, PredictorLike, ReadyModel
+from sampath_wsi.stages.tile import TileRequest, TileResult, tile_slide
+from sampath_wsi.stores.provenance import Computed, ModelRecord, Provenance, SlideRecord
+from sampath_wsi.stores.store import GrowingStore
 
 CLASSES = (
     {"name": "A", "color": [200, 0, 0]},
@@ -42,14 +48,14 @@ def make_grid(
     )
 
 
-def slide_record(name: str = "a") -> dict[str, object]:
-    return {
-        "id": name,
-        "name": f"{name}.tif",
-        "vendor": "generic-tiff",
-        "fingerprint": "0" * 64,
-        "qupath_offset_level0_px": [0, 0],
-    }
+def slide_record(name: str = "a", qupath_offset: tuple[int, int] = (0, 0)) -> SlideRecord:
+    return SlideRecord(
+        id=name,
+        name=f"{name}.tif",
+        vendor="generic-tiff",
+        fingerprint="0" * 64,
+        qupath_offset_level0_px=qupath_offset,
+    )
 
 
 def random_probability(rng: np.random.Generator, count: int, classes: int, size: int) -> NDArray[np.float32]:
@@ -63,16 +69,20 @@ def write_probabilities(
     grid: TileGrid,
     probability: NDArray[np.floating],
     tissue: NDArray[np.uint8] | None = None,
-    slide: dict[str, object] | None = None,
+    slide: SlideRecord | None = None,
 ) -> Path:
     """A finished probability store; uint8 unless the array is float64."""
     dtype = np.float32 if probability.dtype == np.float64 else np.uint8
     stored = probability.astype(np.float32) if dtype is np.float32 else to_bytes(probability, 1)
     classes = [dict(CLASSES[k % 3], name=f"class {k}") for k in range(probability.shape[1])]
-    options = {"model": "test", "classes": classes, "precision": "fp32", "batch": 4}
-    store = GrowingStore.begin(
-        path, Provenance("probabilities", slide or slide_record(), grid, options, {"tiles": "0", "weights": "0"})
+    made_by = Provenance(
+        "probabilities",
+        slide or slide_record(),
+        grid,
+        model=ModelRecord(name="test", weights_sha256="0", classes=classes),  # type: ignore[arg-type]
+        computed=Computed(precision="fp32", batch=4),
     )
+    store = GrowingStore.begin(path, made_by)
     shape = (len(grid.tiles), *probability.shape[1:])
     chunk = (1, *shape[1:])
     array = store.array(
@@ -123,13 +133,13 @@ def blob_slide(path: Path, size: int = 600, mpp: float | None = 0.5) -> Path:
 class ColourModel:
     """Stands in for a network where only the pipeline is tested: the class follows from a tile's mean colours."""
 
-    def __init__(self, frame: ModelSpec) -> None:
-        self.frame = frame
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
         self.calls: list[int] = []
 
     def __call__(self, rgb: NDArray[np.uint8]) -> Batch:
         self.calls.append(len(rgb))
-        stride, classes = self.frame.output_stride, len(self.frame.classes)
+        stride, classes = self.spec.output_stride, len(self.spec.classes)
         count, height, width = rgb.shape[:3]
         small = rgb.reshape(count, height // stride, stride, width // stride, stride, 3).mean((2, 4))
         scores = np.stack([small[..., k % 3] + 1 for k in range(classes)], 1)
@@ -137,4 +147,21 @@ class ColourModel:
 
 
 def model_spec(grid: TileGrid) -> ModelSpec:
-    return ModelSpec("colour", "f" * 64, CLASSES, grid.mpp_model, grid.tile_model_px, grid.output_stride)
+    return ModelSpec("colour", "f" * 64, CLASSES, grid.mpp_model, grid.tile_model_px, grid.output_stride)  # type: ignore[arg-type]
+
+
+# A model of tiles so small that little slides have many.
+SPEC = ModelSpec("colour", "f" * 64, CLASSES, 0.5, 64, 4, 16)  # type: ignore[arg-type]
+
+
+def tile(slide: Path, out: Path, **options: object) -> TileResult:
+    """Stage 1 for :data:`SPEC`."""
+    return tile_slide(TileRequest(inspect_slide(slide), "a", SPEC, TileOptions(**options)), out)  # type: ignore[arg-type]
+
+
+def ready(
+    spec: ModelSpec, load: Callable[[], PredictorLike], *, precision: str = "fp32", batch: int = 4, asked: str = "auto"
+) -> ReadyModel:
+    """A model on a device which chooses this precision and batch."""
+    computed = Computed(precision=precision, batch=batch)
+    return ReadyModel(spec, "a device", asked, computed, lambda precision: load())

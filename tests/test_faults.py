@@ -16,14 +16,12 @@ import pytest
 
 from sampath_wsi.errors import SlideError, StoreError
 from sampath_wsi.qupath import ObjectWriter
-from sampath_wsi.slides import SlideReader, inspect_slide
-from sampath_wsi.stages.tile import TileOptions, tile_slide
+from sampath_wsi.slides import SlideReader
 
-from .helpers import blob_slide, write_slide
+from .helpers import blob_slide, tile, write_slide
 from .stages.vectorize.maps import CLASSES, natural_map, write_segmentation
 
 COMMAND = str(Path(sys.executable).with_name("sampath-wsi"))
-OPTIONS = TileOptions(0.5, 64, 16, 4)
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -106,7 +104,7 @@ def test_a_slide_that_does_not_stay_is_no_result(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(SlideReader, "read", disturbed)
     expected = {"changes": "s.tif: the slide changed while it was tiled", "vanishes": "there is no such slide"}
     with pytest.raises(SlideError, match=expected[fate]):
-        tile_slide(inspect_slide(slide), tmp_path / "tiles.zarr", OPTIONS, slide_id="a")
+        tile(slide, tmp_path / "tiles.zarr")
     assert not (tmp_path / "tiles.zarr").exists()
     # What was read of a slide that changed is of no use; one that vanished may come back as it was.
     assert (tmp_path / ".tiles.zarr.partial").exists() == (fate == "vanishes")

@@ -23,8 +23,8 @@ from sampath_wsi.errors import AnnotationError, ConfigError, ModelError, Sampath
 from sampath_wsi.files import write_json
 from sampath_wsi.geometry import Box
 from sampath_wsi.model.card import ModelCard
+from sampath_wsi.options import VectorizeOptions
 from sampath_wsi.qupath import encode_object, read_annotations
-from sampath_wsi.runs.validation import check_finite
 from sampath_wsi.slides import SlideReader, inspect_slide
 from sampath_wsi.slides.jpeg_tiles import find_jpeg_tiles
 from sampath_wsi.tissue.mask import TissueOptions, find_tissue
@@ -179,10 +179,10 @@ def test_cards_that_would_fill_the_memory_or_load_files(
     assert message in str(error.value)
 
 
-def test_options_that_are_no_numbers() -> None:
-    check_finite(tolerance=None, min_area=0.0)
-    with pytest.raises(ConfigError, match="--min-area: 'nan' is not a number"):
-        check_finite(min_area=float("nan"))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan", True, -1])
+def test_an_option_that_is_no_amount_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"options.*min_area"):
+        VectorizeOptions.of({"min_area": value}, "options")
 
 
 @pytest.mark.parametrize("text", ['{"type": {}}', '{"type": "Point", "coordinates": [1%s, 0]}' % ("0" * 400)])

@@ -78,7 +78,7 @@ def test_what_is_read_back_fits_together(tmp_path: Path) -> None:
     rgb = np.full((600, 600, 3), 245, np.uint8)
     rgb[100:500, 100:300] = (220, 60, 60)
     rgb[100:500, 300:500] = (60, 60, 220)
-    result = segment_slide(write_slide(tmp_path / "two.tif", rgb), tmp_path, model=own(), tolerance_um=0.0)
+    result = segment_slide(write_slide(tmp_path / "two.tif", rgb), tmp_path, model=own(), vectorize={"tolerance": 0})
     labels = result.class_map()
     assert labels.shape == result.probability("R").shape == (150, 150)
     assert set(np.unique(labels)) == {0, 1, 3}
@@ -89,7 +89,7 @@ def test_what_is_read_back_fits_together(tmp_path: Path) -> None:
         assert result.class_areas_mm2[name] == pytest.approx(area)
         drawn = sum(each.geometry.area for each in result.polygons() if each.class_name == name) * 0.25 / 1e6
         assert drawn == pytest.approx(area, rel=0.01)
-    with pytest.raises(ConfigError, match=r"no class 'X'. Choose one of R, G, B"):
+    with pytest.raises(ConfigError, match=r"knows no class 'X'. Its classes: R, G, B"):
         result.probability("X")
     with pytest.raises(StoreError, match=r"no level 9. Choose one from 0 to"):
         result.class_map(9)

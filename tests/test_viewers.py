@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Multiscales, Node, Reader
 
-from sampath_wsi.stages.stitch.stage import StitchOptions, stitch
+from sampath_wsi.options import StitchOptions
+from sampath_wsi.stages.stitch.stage import stitch
 from sampath_wsi.stores.store import open_store
 
 from .conftest import ROOT

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import sampath_wsi.facts
 import sampath_wsi.machine.facts
 import sampath_wsi.model.ready
+import sampath_wsi.pipeline
 import sampath_wsi.runs.sheet
 import sampath_wsi.stages.infer.predictor
 import sampath_wsi.stages.infer.stage

@@ -23,7 +23,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from shapely.plotting import patch_from_polygon
 
-from sampath_wsi.stages.vectorize.options import VectorizeOptions
+from sampath_wsi.options import VectorizeOptions
 from sampath_wsi.stages.vectorize.stage import vectorize
 from sampath_wsi.stages.vectorize.tiles import write_tile_objects
 

@@ -10,10 +10,11 @@ import typer
 from rich.filesize import decimal
 
 if TYPE_CHECKING:
-    from sampath_wsi.model.ready import ReadyModel
+    from sampath_wsi.options import StitchOptions
     from sampath_wsi.stages.infer.parts import Part
+    from sampath_wsi.stages.infer.stage import ReadyModel
     from sampath_wsi.stages.tile import TilePlan
-    from sampath_wsi.stores.store import Provenance
+    from sampath_wsi.stores.provenance import Provenance
     from sampath_wsi.training.run import Run
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be written, and from where it goes on.")]
@@ -37,25 +38,32 @@ def say_tiles(out: Path, plan: TilePlan) -> None:
 def say_probabilities(out: Path, tiles: Path, model: ReadyModel, part: Part | None) -> None:
     """Print the plan of stage 2."""
     from sampath_wsi.stages.infer.parts import held_batches
+    from sampath_wsi.stages.infer.probabilities import how_computed
     from sampath_wsi.stages.infer.stage import plan_probabilities
     from sampath_wsi.stores.store import open_store
 
     made_by = open_store(tiles, "tiles")[1]
-    planned = plan_probabilities(made_by, model.frame, model.precision, model.batch)
-    count, classes, size = len(made_by.grid.tiles), len(model.frame.classes), made_by.grid.tile_map_px
-    done = sum(min(model.batch, count - first) for first in held_batches(out, planned))
+    planned = plan_probabilities(out, made_by, model)
+    how = how_computed(planned)
+    count, classes, size = len(made_by.grid.tiles), len(model.spec.classes), made_by.grid.tile_map_px
+    done = sum(min(how.batch, count - first) for first in held_batches(out, planned))
     shared = "" if part is None else f", part {part} of them"
     what = (
-        f"{count} tiles of {classes} classes{shared}, by the model {model.frame.name} on {model.device} in "
-        f"{model.precision}, {model.batch} a batch"
+        f"{count} tiles of {classes} classes{shared}, by the model {model.spec.name} on {model.device} in "
+        f"{how.precision}, {how.batch} a batch"
     )
     _say(out, planned, what, count * classes * size * size, f"{done} of {count} tiles")
 
 
-def say_segmentation(out: Path, planned: Provenance, bytes_a_value: int) -> None:
+def say_segmentation(out: Path, probabilities: Path, options: StitchOptions) -> None:
     """Print the plan of stage 3, which begins anew when it was cut off."""
+    from sampath_wsi.stages.stitch.stage import plan_segmentation
+    from sampath_wsi.stores.store import open_store
+
+    planned = plan_segmentation(open_store(probabilities, "probabilities")[1], options)
+    bytes_a_value = 1 if options.dtype == "uint8" else 4
     width, height = planned.grid.map_size_map_px
-    classes = len(planned.options["classes"])
+    classes = len(planned.classes)
     what = f"a map of {width} x {height} px at {planned.grid.mpp_map:g} um/px, {classes} classes"
     # Every level of the pyramid has a quarter of the pixels of the one before.
     _say(out, planned, what, width * height * (classes * bytes_a_value + 1) * 4 // 3, None)
@@ -67,7 +75,7 @@ def say_objects(out: Path, segmentation: Path) -> None:
 
     planned = open_store(segmentation, "segmentation")[1]
     width, height = planned.grid.map_size_map_px
-    names = ", ".join(entry["name"] for entry in planned.options["classes"])
+    names = ", ".join(entry.name for entry in planned.classes)
     print(f"{out}: objects of a map of {width} x {height} px; classes {names}")
     print(f"{out}: {'is there and would be replaced' if out.exists() else 'begins'}")
 

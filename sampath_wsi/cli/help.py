@@ -22,7 +22,14 @@ SECTIONS = {
 OTHERS = "More"
 _EXAMPLE = "Example:"
 # Old names of commands and options, which are answered with the new ones.
-RENAMED = {"test-dots": "test-prompts", "--coding": "--label-map", "--flips": "--tta"}
+RENAMED = {
+    "test-dots": "test-prompts",
+    "--coding": "--label-map",
+    "--flips": "--tta",
+    "--region": "--roi",
+    "--shard": "--part",
+    "--shards": "--parts",
+}
 _LONGEST = 200
 
 

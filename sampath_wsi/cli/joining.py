@@ -20,25 +20,25 @@ def register(app: typer.Typer) -> None:
 
 def join(
     out: Annotated[Path, typer.Argument(help="The probability store, as given to `infer --out`.")],
-    shards: Annotated[int, typer.Option(min=1, help="How many jobs shared the slide: 4 for --shard 1/4 to 4/4.")],
+    parts: Annotated[int, typer.Option(min=1, help="How many jobs shared the slide: 4 for --part 1/4 to 4/4.")],
     record: Record = None,
 ) -> None:
     """Join the shards of stage 2: the result is that of a single job, byte for byte.
 
-    Example: sampath-wsi join a/probabilities.zarr --shards 4
+    Example: sampath-wsi join a/probabilities.zarr --parts 4
     """
-    with stage_run("infer", f"{out}, {shards} shards", record) as run:
+    with stage_run("infer", f"{out}, {parts} parts", record) as run:
         from sampath_wsi.stages.infer.join import join as join_store
 
-        facts = join_store(out, shards)
-        run.facts.update(tiles=facts.get("tiles"), computed=facts.get("computed"), shards=shards)
+        facts = join_store(out, parts)
+        run.facts.update(tiles=facts.get("tiles"), computed=facts.get("computed"), parts=parts)
         run.facts["device_busy"] = facts.get("device_busy")
         run.facts.update(_together(record))
-        log.info("infer: %s tiles of %d shards", facts.get("tiles"), shards)
-    forget_shards(record)
+        log.info("infer: %s tiles of %d parts", facts.get("tiles"), parts)
+    forget_parts(record)
 
 
-def forget_shards(record: Path | None) -> None:
+def forget_parts(record: Path | None) -> None:
     """Remove the records of a slide's shards (``infer-2-of-4.json`` beside ``infer.json``): the slide is finished."""
     for path in _records_of_shards(record):
         path.unlink()

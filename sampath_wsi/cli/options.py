@@ -1,11 +1,72 @@
-"""Options that several commands have, in the same words, and how the shell completes them."""
+"""Flags of commands: those of a stage come from its options model; others several commands have, in the same words."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Collection
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_args
 
+import annotated_types
 import typer
+
+from sampath_wsi.options import Options
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def flags_of(model: type[Options], *, without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Give a command the options of a stage as flags: its parameter ``options`` takes them together.
+
+    Names, defaults, limits and help are the model's; ``without`` leaves some out. Two dashes and the name with dashes
+    make the flag, so that ``Options.flags`` and the command agree.
+    """
+    fields = {name: field for name, field in model.model_fields.items() if name not in without}
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        flags = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=_flag(name, field)
+            )
+            for name, field in fields.items()
+        ]
+
+        @wraps(command)
+        def run(*arguments: Any, **given: Any) -> None:
+            chosen = {name: given.pop(name) for name in fields}
+            return command(*arguments, options=model.of(chosen, "options"), **given)
+
+        own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()]
+        run.__signature__ = signature.replace(parameters=[each for each in own if each.name != "options"] + flags)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in [*own, *flags]}
+        return run  # type: ignore[return-value]
+
+    return decorate
+
+
+def _flag(name: str, field: Any) -> Any:
+    """Return the annotation from which Typer makes a flag."""
+    limits = [*field.metadata, *(m for part in get_args(field.annotation) for m in getattr(part, "__metadata__", ()))]
+    found = [*limits, *(m for limit in limits for m in getattr(limit, "metadata", ()))]
+    least: Any = next((m.ge for m in found if isinstance(m, annotated_types.Ge)), None)
+    most: Any = next((m.le for m in found if isinstance(m, annotated_types.Le)), None)
+    complete = _COMPLETIONS.get(name)
+    said = " ".join((field.description or "").split())
+    option = typer.Option(help=f"{said[:1].upper()}{said[1:]}.", min=least, max=most, autocompletion=complete)
+    return Annotated[_plain(field.annotation), option]
+
+
+def _plain(annotation: Any) -> Any:
+    """Return a type without the limits that Typer does not know."""
+    parts = get_args(annotation)
+    if hasattr(annotation, "__metadata__"):
+        return _plain(parts[0])
+    if type(None) in parts:
+        (kind,) = (part for part in parts if part is not type(None))
+        return _plain(kind) | None
+    return annotation
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -23,6 +84,10 @@ def complete_device(incomplete: str) -> list[str]:
 def complete_precision(incomplete: str) -> list[str]:
     """Precisions."""
     return [name for name in ("auto", "fp32", "bf16", "fp16") if name.startswith(incomplete)]
+
+
+_COMPLETIONS = {"device": complete_device, "precision": complete_precision}
+"""How the shell completes some options, by name."""
 
 
 Record = Annotated[Path | None, typer.Option("--record", help="Keep how the stage went in this JSON file.")]

@@ -9,8 +9,9 @@ import typer
 
 from sampath_wsi.cli.dry_run import DryRun, say_pictures
 from sampath_wsi.cli.help import App
-from sampath_wsi.cli.options import Record, Threads
+from sampath_wsi.cli.options import Record, Threads, flags_of
 from sampath_wsi.cli.run import log, stage_run
+from sampath_wsi.options import ImageOptions
 
 Segmentation = Annotated[Path, typer.Argument(help="The segmentation store (OME-Zarr).")]
 
@@ -28,19 +29,11 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="qupath")
 
 
+@flags_of(ImageOptions)
 def images(
     segmentation: Segmentation,
     out_dir: Annotated[Path, typer.Option("--out-dir", help="The folder to write into, e.g. results/slides/a.")],
-    classes: Annotated[bool, typer.Option(help="Write classes.ome.tif, the class map.")] = False,
-    probability: Annotated[
-        str | None, typer.Option(metavar="CLASS", help="Write probability.ome.tif: of this class, in percent.")
-    ] = None,
-    entropy: Annotated[
-        bool, typer.Option(help="Write entropy.ome.tif: 0 one class is certain, 100 all are equally likely.")
-    ] = False,
-    style: Annotated[
-        Literal["colors", "labels"], typer.Option(help="Class map in the classes' colours, or as numbers (0: none).")
-    ] = "colors",
+    options: ImageOptions,
     threads: Threads = 2,
     record: Record = None,
     dry_run: DryRun = False,
@@ -50,9 +43,8 @@ def images(
     Example: sampath-wsi images a/segmentation.ome.zarr --out-dir a --classes --probability Tumor --entropy
     """
     with stage_run("images", str(segmentation), None if dry_run else record) as run:
-        from sampath_wsi.stages.images import ImageOptions, plan_images, write_images
+        from sampath_wsi.stages.images import plan_images, write_images
 
-        options = ImageOptions(classes, probability, entropy, style)
         if dry_run:
             names, frame = plan_images(segmentation, options)
             say_pictures([out_dir / name for name in names], f"{frame.size_px[0]} x {frame.size_px[1]} px")

@@ -54,7 +54,7 @@ def report(
         if dry_run:
             made_by = open_store(segmentation, "segmentation")[1]
             files = [file for file in (overlay, summary, thumbnail) if file is not None]
-            say_pictures(files, f"of {len(made_by.options['classes'])} classes on {len(made_by.grid.tiles)} tiles")
+            say_pictures(files, f"of {len(made_by.classes)} classes on {len(made_by.grid.tiles)} tiles")
             return
         write_overlay(info, segmentation, overlay, thumbnail)
         write_summary(segmentation, segmentation.parent / "run", summary)

@@ -16,15 +16,15 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ModelError
 from sampath_wsi.files import sha256
 from sampath_wsi.model.card import CARD_NAME, WEIGHTS_NAME, ModelCard
+from sampath_wsi.model.spec import ModelSpec
 from sampath_wsi.model.zoo import resolve_model
+from sampath_wsi.options import InferOptions
 from sampath_wsi.probability import to_bytes
-from sampath_wsi.stages.infer.stage import Batch, ModelSpec, PredictorLike
+from sampath_wsi.stages.infer.stage import Batch, PredictorLike, ReadyModel
+from sampath_wsi.stores.provenance import Computed
 
 if TYPE_CHECKING:
     import torch
-
-    from sampath_wsi.stages.tile import TileOptions
-    from sampath_wsi.tissue.mask import TissueOptions
 
 
 @dataclass(frozen=True)
@@ -82,82 +82,37 @@ class CustomModel:
         return to_bytes(probability, 1), np.ones(expected[:2], np.float32)
 
 
-@dataclass(frozen=True)
-class ReadyModel:
-    """A model and the device that it will run on.
-
-    Attributes
-    ----------
-    frame
-        What it expects of tiles, and who it is.
-    overlap_px
-        The overlap of tiles that it was made for.
-    device, precision, batch
-        As stage 2 uses and records them.
-    load
-        Loads the weights; called once, and only if there is something to compute.
-    """
-
-    frame: ModelSpec
-    overlap_px: int
-    device: str
-    precision: str
-    batch: int
-    load: Callable[[], PredictorLike]
-
-
-def model_spec(path: Path, card: ModelCard) -> ModelSpec:
-    """What a model bundle expects of tiles, and who it is."""
-    return ModelSpec(
-        name=card.name,
-        weights_sha256=card.weights_sha256 or sha256(path / WEIGHTS_NAME),
-        classes=tuple(entry.model_dump(mode="json") for entry in card.classes),
-        mpp=card.mpp,
-        tile_px=card.tile_px,
-        output_stride=card.output_stride,
-    )
-
-
-def tile_options(
-    model: ModelCard | CustomModel,
-    *,
-    overlap_px: int | None,
-    min_tissue: float = 0.0,
-    tissue: TissueOptions | None = None,
-) -> TileOptions:
-    """How a slide is tiled for a model; without ``overlap_px`` with the model's own overlap."""
-    # Here, since stage 2 imports this module and has no use for what these load.
-    from sampath_wsi.stages.tile import TileOptions
-    from sampath_wsi.tissue.mask import TissueOptions
-
-    return TileOptions(
-        mpp_model=model.mpp,
-        tile_model_px=model.tile_px,
-        overlap_model_px=model.overlap_px if overlap_px is None else overlap_px,
-        output_stride=model.output_stride,
-        min_tissue=min_tissue,
-        tissue=tissue or TissueOptions(),
-    )
-
-
-def read_card(model: str | Path | CustomModel) -> ModelCard | CustomModel:
-    """The card of a model in the zoo or at a path; an own model is its own card.
+def read_spec(model: str | Path | CustomModel) -> ModelSpec:
+    """Return what a model expects of tiles, and who it is; of one in the zoo or at a path, from its card.
 
     Raises
     ------
     ModelError
         If there is no such model.
     """
-    return model if isinstance(model, CustomModel) else ModelCard.read(resolve_model(model) / CARD_NAME)
+    card: ModelCard | CustomModel
+    if isinstance(model, CustomModel):
+        card, identity = model, hashlib.sha256(f"{model.name} {model.version}".encode()).hexdigest()
+    else:
+        path = resolve_model(model)
+        card = found = ModelCard.read(path / CARD_NAME)
+        identity = found.weights_sha256 or sha256(path / WEIGHTS_NAME)
+    return ModelSpec(
+        name=card.name,
+        weights_sha256=identity,
+        classes=tuple(card.classes),
+        mpp=card.mpp,
+        tile_px=card.tile_px,
+        output_stride=card.output_stride,
+        overlap_px=card.overlap_px,
+    )
 
 
 @contextmanager
 def ready_model(
     model: str | Path | CustomModel,
+    options: InferOptions | None = None,
     *,
-    device: str = "auto",
-    precision: str = "auto",
-    batch: int | None = None,
     threads: int | None = None,
     hold: bool = True,
 ) -> Iterator[ReadyModel]:
@@ -165,6 +120,8 @@ def ready_model(
 
     Parameters
     ----------
+    threads
+        CPU threads of the model; None is all.
     hold
         False does not wait for a GPU that other jobs use: to look only.
 
@@ -173,18 +130,19 @@ def ready_model(
     ModelError, ConfigError
         If there is no such model or device.
     """
+    options = options or InferOptions()
+    spec = read_spec(model)
     if isinstance(model, CustomModel):
-        yield _own(model, batch)
+        predictor, computed = model, Computed(precision="own", batch=options.batch or model.batch)
+        yield ReadyModel(spec, "own predictor", "own", computed, lambda precision: predictor)
         return
     from sampath_wsi.machine.device import choose_precision, first_device, leased_device
     from sampath_wsi.stages.infer.predictor import default_batch
 
     path = resolve_model(model)
-    card = ModelCard.read(path / CARD_NAME)
-    with leased_device(device) if hold else nullcontext(first_device(device)) as chosen:
-        how = choose_precision(precision, chosen)
+    with leased_device(options.device) if hold else nullcontext(first_device(options.device)) as chosen:
 
-        def load() -> PredictorLike:
+        def load(precision: str) -> PredictorLike:
             import torch
 
             from sampath_wsi.model.bundle import load_bundle
@@ -192,17 +150,13 @@ def ready_model(
 
             if threads is not None:
                 torch.set_num_threads(threads)
-            return Predictor(load_bundle(path), chosen, how)
+            return Predictor(load_bundle(path), chosen, choose_precision(precision, chosen))
 
-        frame = model_spec(path, card)
-        yield ReadyModel(frame, card.overlap_px, _name(chosen), how, batch or default_batch(chosen, card), load)
-
-
-def _own(model: CustomModel, batch: int | None) -> ReadyModel:
-    identity = hashlib.sha256(f"{model.name} {model.version}".encode()).hexdigest()
-    classes = tuple(entry.model_dump(mode="json") for entry in model.classes)
-    frame = ModelSpec(model.name, identity, classes, model.mpp, model.tile_px, model.output_stride)
-    return ReadyModel(frame, model.overlap_px, "own predictor", "own", batch or model.batch, lambda: model)
+        computed = Computed(
+            precision=choose_precision(options.precision, chosen),
+            batch=options.batch or default_batch(chosen, ModelCard.read(path / CARD_NAME)),
+        )
+        yield ReadyModel(spec, _name(chosen), options.precision, computed, load)
 
 
 def _name(device: torch.device) -> str:

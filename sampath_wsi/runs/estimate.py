@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from sampath_wsi.cohort.table import read_json
 from sampath_wsi.geometry import TileGrid
-from sampath_wsi.model.ready import ReadyModel
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.slides import SlideReader
+from sampath_wsi.stages.infer.stage import ReadyModel
 
 _TILES_READ = 6
 _ENOUGH_S = 3.0
@@ -71,14 +71,14 @@ def estimate(
         infer_s = median(known) * count
         how = f"{len(known)} slides in {results} by this model on {model.device}; {len(pixels)} tiles read now"
         # Maps of tissue shrink to about a third.
-        packed = len(model.frame.classes) * grid.tile_map_px**2 / 3
+        packed = len(model.spec.classes) * grid.tile_map_px**2 / 3
     else:
         predicted, load_s, tile_s, packed = _predict_some(pixels, model, progress)
         infer_s = load_s + tile_s * count
         how = f"measured now: {len(pixels)} tiles read, {predicted} predicted"
     rest_s = _START_S + _S_A_MAP_MPX * float(map_mpx)
-    a_value = packed / (len(model.frame.classes) * grid.tile_map_px**2)
-    segmentation = a_value * np.prod(grid.map_size_map_px) * (len(model.frame.classes) + 1) * 4 / 3
+    a_value = packed / (len(model.spec.classes) * grid.tile_map_px**2)
+    segmentation = a_value * np.prod(grid.map_size_map_px) * (len(model.spec.classes) + 1) * 4 / 3
     covered = min(1.0, count * grid.step_map_px**2 / float(np.prod(grid.map_size_map_px)))
     return Estimate(
         seconds={"tile": read_s * count / _TILE_THREADS, "infer": infer_s, "rest": rest_s},
@@ -109,18 +109,19 @@ def _predict_some(
     """Return how many tiles were predicted, seconds to load the model and to predict a tile, and bytes of a tile."""
     step = stepper(progress, 3, "timings of the model")
     begun = time.monotonic()
-    predict = model.load()
+    predict = model.load(model.computed.precision)
     load_s = time.monotonic() - begun
     step()
     # Whole batches, as stage 2 has them; the first one is slower than all others.
-    batch = np.resize(pixels, (model.batch, *pixels.shape[1:]))
+    batch = np.resize(pixels, (model.computed.batch, *pixels.shape[1:]))
     seconds: list[float] = []
     while not seconds or (len(seconds) < 2 and seconds[0] < _ENOUGH_S):
         begun = time.monotonic()
         probability, _ = predict(batch)
         seconds.append(time.monotonic() - begun)
         step()
-    return len(seconds) * model.batch, load_s, min(seconds) / model.batch, _packed_bytes(probability) / model.batch
+    count = len(batch)
+    return len(seconds) * count, load_s, min(seconds) / count, _packed_bytes(probability) / count
 
 
 def _packed_bytes(array: NDArray[np.uint8]) -> int:
@@ -133,7 +134,7 @@ def _seconds_a_tile(results: Path, model: ReadyModel) -> list[float]:
     found = []
     for path in results.glob("slides/*/summary.json"):
         summary, record = read_json(path), read_json(path.parent / "run" / "infer.json")
-        same = summary.get("weights_sha256") == model.frame.weights_sha256 and record.get("device") == model.device
+        same = summary.get("weights_sha256") == model.spec.weights_sha256 and record.get("device") == model.device
         if same and record.get("computed") and record.get("computed") == record.get("tiles"):
             found.append(record["seconds"] / record["tiles"])
     return found

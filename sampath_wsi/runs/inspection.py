@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sampath_wsi.errors import SlideError
-from sampath_wsi.model.ready import read_card, ready_model, tile_options
+from sampath_wsi.model.ready import read_spec, ready_model
+from sampath_wsi.options import InferOptions
 from sampath_wsi.progress import Progress
 from sampath_wsi.runs.estimate import Estimate, estimate
 from sampath_wsi.runs.sheet import safe_id
 from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
-from sampath_wsi.stages.tile import plan_tiles
+from sampath_wsi.stages.tile import TileRequest, plan_tiles
 
 _SQUARE_WITHIN = 0.01
 
@@ -95,7 +96,7 @@ def inspect(
     ModelError
         If there is no such model.
     """
-    card = read_card(model)
+    spec = read_spec(model)
     info, problem = _open(path, mpp)
     with SlideReader(info) as reader:
         report = SlideReport(
@@ -106,12 +107,12 @@ def inspect(
             mpp_source=None if problem else info.mpp_source,
             bounds_level0_px=info.bounds_level0_px,
             levels=_levels(info, reader, known_mpp=not problem),
-            model=card.name,
+            model=spec.name,
             warnings=(problem,) if problem else tuple(_warnings(info, large_px)),
         )
         if problem:
             return report
-        plan = plan_tiles(info, tile_options(card, overlap_px=None), slide_id=safe_id(path.stem), progress=progress)
+        plan = plan_tiles(TileRequest(info, safe_id(path.stem), spec), progress=progress)
         grid = plan.result.grid
         report = replace(
             report,
@@ -127,7 +128,7 @@ def inspect(
         )
         if not timing or not report.tiles:
             return report
-        with ready_model(model, device=device, hold=False) as ready:
+        with ready_model(model, InferOptions(device=device), hold=False) as ready:
             return replace(report, estimate=estimate(reader, plan.provenance.grid, ready, results, progress))
 
 

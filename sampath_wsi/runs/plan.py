@@ -19,7 +19,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from sampath_wsi.errors import ConfigError
 from sampath_wsi.files import written_aside
 from sampath_wsi.machine.facts import cores as usable_cores
 from sampath_wsi.model.zoo import resolve_model
-from sampath_wsi.runs.config import load_config, read_config, with_settings
-from sampath_wsi.runs.sheet import SheetRow, collect_slides, write_slides
+from sampath_wsi.options import load_config, read_config, with_settings
+from sampath_wsi.runs.sheet import FILES, SheetRow, collect_slides, write_slides
 
 _PACKAGE = Path(__file__).parents[1]
 WORKFLOW = (_PACKAGE / "_workflow" / "Snakefile").resolve().parent
@@ -40,7 +40,6 @@ PROFILES = WORKFLOW / "workflow" / "profiles"
 _PLUGINS = _PACKAGE / "_workflow" / "plugins"
 # What Snakemake brings itself.
 _OWN_EXECUTORS = ("local", "dryrun", "touch")
-_PATHS = ("path", "tissue_mask", "region", "truth")
 
 
 def tell_scripts() -> None:
@@ -109,14 +108,14 @@ def plan_run(
     if not words:
         raise ConfigError("no slides are named", "Say which: --slides 'data/*.svs', or --slides my-slides.tsv.")
     rows = tuple(_with_full_paths(row) for row in collect_slides(words))
-    if (place := Path(out or config["output"])).is_file():
+    if (place := Path(out or config.output)).is_file():
         raise ConfigError(f"--out: {place} is a file", "Name a folder, which is made if it is not there.")
-    folder = resolve_model(config["model"])
-    named = Path(config["model"]).exists()
+    folder = resolve_model(config.model)
+    named = Path(config.model).exists()
     kept = {key: value for key, value in given.items() if value is not None}
     return RunPlan(
-        out=Path(_full(out or config["output"])),
-        config={**kept, "slides": "", "output": ".", "model": _full(folder) if named else config["model"]},
+        out=Path(_full(out or config.output)),
+        config={**kept, "slides": "", "output": ".", "model": _full(folder) if named else config.model},
         rows=rows,
     )
 
@@ -127,8 +126,7 @@ def _full(path: str | Path) -> str:
 
 
 def _with_full_paths(row: SheetRow) -> SheetRow:
-    paths: dict[str, Any] = {name: _full(path) for name in _PATHS if (path := getattr(row, name))}
-    return replace(row, **paths)
+    return row.model_copy(update={name: _full(path) for name in FILES if (path := getattr(row, name))})
 
 
 def snakemake_command(

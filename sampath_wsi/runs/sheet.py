@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import csv
 import glob
+import logging
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.files import write_table
-from sampath_wsi.runs.validation import check, schema_path
+from sampath_wsi.options.base import Options
 
-COLUMNS = ("slide", "path", "mpp", "tissue_mask", "region", "truth")
-_PATHS = ("path", "tissue_mask", "region", "truth")
+log = logging.getLogger(__name__)
+
+FILES = ("path", "tissue_mask", "roi", "truth")
+_RENAMED = {"region": "roi"}
 _DELIMITERS = {".tsv": "\t", ".csv": ","}
 _LONGEST_ID = 128
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -27,17 +32,29 @@ _NEW_LINE = re.compile(r"\r\n|\r|\n")
 _MPP = re.compile(r"(?P<x>\d*\.?\d+)(?:\s*x\s*(?P<y>\d*\.?\d+))?")
 
 
-@dataclass(frozen=True)
-class SheetRow:
-    """One slide of the sheet; columns that this program does not know are kept in ``extra``."""
+_File = Annotated[str, Field(pattern=r"^([^{}\x00-\x1f\x7f]+|)$")]
 
-    slide: str
-    path: str
-    mpp: str = ""
-    tissue_mask: str = ""
-    region: str = ""
-    truth: str = ""
-    extra: dict[str, str] = field(default_factory=dict)
+
+class SheetRow(Options):
+    """One row of the sample sheet; columns that are not named here are passed on to the cohort's table."""
+
+    slide: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    """a name for the slide of letters, digits, '.', '_' and '-', beginning with a letter or digit"""
+    path: Annotated[str, Field(pattern=r"^[^{}\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+$")]
+    """the path of the slide's file; it holds no braces, which Snakemake takes for its own, and no control characters"""
+    mpp: Annotated[str, Field(pattern=r"^([0-9.]+( ?x ?[0-9.]+)?|)$")] = ""
+    """micrometres a level-0 pixel, such as 0.25 or 0.25x0.26; empty to take it from the slide"""
+    tissue_mask: _File = ""
+    """the path of an image of the whole slide of any size, not 0 where there is tissue"""
+    roi: _File = ""
+    """the path of QuPath annotations (GeoJSON); only what lies inside them is segmented"""
+    truth: _File = ""
+    """the path of the true class map (TIFF, label values), to score the result with"""
+    extra: dict[str, str] = Field(default_factory=dict)
+    """all other columns"""
+
+
+COLUMNS = tuple(name for name in SheetRow.model_fields if name != "extra")
 
 
 def read_slides(slides: str) -> list[SheetRow]:
@@ -134,6 +151,10 @@ def _header(path: Path, reader: csv.DictReader[str]) -> list[str]:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise ConfigError(f"{path}: the header names the column '{twice[0]}' twice", "Rename one of them.")
+    for old, new in _RENAMED.items():
+        if old in header and new not in header:
+            log.warning("%s: the column '%s' is called '%s' now", path, old, new)
+            header[header.index(old)] = new
     reader.fieldnames = header
     return header
 
@@ -173,18 +194,18 @@ def _row(path: Path, number: int, entry: dict[str, str | None]) -> SheetRow:
         )
     values = {key: (value or "").strip() for key, value in entry.items()}
     known = {key: _as_argument(key, value) for key, value in values.items() if key in COLUMNS and value}
-    check(known, schema_path("slides"), where)
-    if "mpp" in known:
+    row = SheetRow.of({**known, "extra": {key: value for key, value in values.items() if key not in COLUMNS}}, where)
+    if row.mpp:
         try:
-            parse_mpp(known["mpp"])
+            parse_mpp(row.mpp)
         except ConfigError as error:
             raise ConfigError(f"{where}, column mpp: {error}") from None
-    return SheetRow(**known, extra={key: value for key, value in values.items() if key not in COLUMNS})
+    return row
 
 
 def _as_argument(column: str, value: str) -> str:
     """A path that begins with a dash in full: on a command line it would be an option."""
-    return str(Path(value).absolute()) if column in _PATHS and value.startswith("-") else value
+    return str(Path(value).absolute()) if column in FILES and value.startswith("-") else value
 
 
 def _from_patterns(patterns: Sequence[str]) -> list[SheetRow]:
@@ -196,8 +217,7 @@ def _from_patterns(patterns: Sequence[str]) -> list[SheetRow]:
             raise ConfigError(f"slides: nothing matches '{pattern}'", "Check the pattern, or name a .tsv sample sheet.")
         for path in found:
             row = {"slide": safe_id(Path(path).stem), "path": _as_argument("path", path)}
-            check(row, schema_path("slides"), f"slides: {path}")
-            rows.append(SheetRow(row["slide"], row["path"]))
+            rows.append(SheetRow.of(row, f"slides: {path}"))
     if not rows:
         raise ConfigError("slides: the pattern is empty", "Name a .tsv sample sheet or a pattern like data/*.svs.")
     return rows

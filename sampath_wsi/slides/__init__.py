@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampath_wsi.slides.info import SlideInfo, fingerprint, inspect_slide
+from sampath_wsi.slides.info import SlideInfo, inspect_slide
 from sampath_wsi.slides.reader import SlideReader
 
-__all__ = ["SlideInfo", "SlideReader", "fingerprint", "inspect_slide"]
+__all__ = ["SlideInfo", "SlideReader", "inspect_slide"]

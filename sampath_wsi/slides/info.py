@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import openslide
 
+from sampath_wsi.content import sample
 from sampath_wsi.errors import SlideError
 from sampath_wsi.geometry import MppSource
+from sampath_wsi.stores.provenance import SlideRecord
 
 # Resolutions outside these are mistakes of the metadata, not microscopes (a 100x lens gives about 0.1 um/px;
 # the coarsest level that anybody stores as a slide of its own is some tens of um/px).
 PLAUSIBLE_MPP = (0.02, 100.0)
 # Readers that crop to openslide.bounds-*: QuPath does so for these formats in every version.
 _CROPPED_BY_QUPATH = ("mirax", "leica")
-_SAMPLE_BYTES = 1 << 16
 # OpenSlide decodes a whole tile at once: slides in one strip have some 30,000 x 5,000 px, damaged headers 4 billion.
 _MAX_TILE_PX = 1 << 29
 _MPP_REMEDY = "Give the true value in the column 'mpp' of the sample sheet (or with --mpp)."
@@ -32,7 +30,7 @@ class SlideInfo:
     ``bounds_level0_px`` is the non-empty region ``(x, y, width, height)``: the whole slide where the format names none.
     ``level_sizes`` are (width, height) of every level in its own pixels, ``downsamples`` level-0 pixels a pixel, by
     level. ``mpp`` is um a level-0 pixel, (x, y); ``background`` RGB. ``fingerprint`` names the content (see
-    :func:`fingerprint`).
+    :func:`sampath_wsi.content.sample`).
     """
 
     path: Path
@@ -51,15 +49,15 @@ class SlideInfo:
         """What QuPath subtracts from level-0 coordinates: the corner of the bounds where it crops to them."""
         return self.bounds_level0_px[:2] if self.vendor in _CROPPED_BY_QUPATH else (0, 0)
 
-    def describe(self, slide_id: str) -> dict[str, Any]:
-        """The record of this slide that goes into every store."""
-        return {
-            "id": slide_id,
-            "name": self.path.name,
-            "vendor": self.vendor,
-            "fingerprint": self.fingerprint,
-            "qupath_offset_level0_px": list(self.qupath_offset_level0_px),
-        }
+    def describe(self, slide_id: str) -> SlideRecord:
+        """Return the record of this slide that goes into every store."""
+        return SlideRecord(
+            id=slide_id,
+            name=self.path.name,
+            vendor=self.vendor,
+            fingerprint=self.fingerprint,
+            qupath_offset_level0_px=self.qupath_offset_level0_px,
+        )
 
 
 def inspect_slide(
@@ -99,23 +97,8 @@ def inspect_slide(
             mpp_source=mpp_source,
             bounds_level0_px=_bounds(properties, size),
             background=_background(properties),
-            fingerprint=fingerprint(path, properties),
+            fingerprint=sample(path),
         )
-
-
-def fingerprint(path: Path, properties: dict[str, str]) -> str:
-    """A name of the slide's content that is quick to compute also for gigabytes and for formats of many files.
-
-    SHA-256 over the file's size, 64 KiB samples spread over it, and OpenSlide's own quick hash (which covers formats
-    whose pixels lie in other files).
-    """
-    size = path.stat().st_size
-    digest = hashlib.sha256(f"{size} {properties.get(openslide.PROPERTY_NAME_QUICKHASH1, '')}".encode())
-    with open(path, "rb") as file:
-        for offset in np.linspace(0, max(0, size - _SAMPLE_BYTES), 33).astype(int):
-            file.seek(int(offset))
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()
 
 
 def open_slide(path: Path) -> openslide.OpenSlide:

@@ -53,7 +53,7 @@ def evaluate(segmentation_path: Path, truth_path: Path, *, ignore: int | None = 
         If the truth cannot be read or does not fit.
     """
     group, made_by = open_store(segmentation_path, "segmentation")
-    names = ["no tissue", *(entry["name"] for entry in made_by.options["classes"])]
+    names = ["no tissue", *(entry.name for entry in made_by.classes)]
     truth = _read_truth(truth_path, made_by.grid, len(names) - 1, ignore)
     label = read_whole(read_array(group, f"{ome.LABELS}/0"))
     columns, inside_x = _map_positions(truth.shape[1], made_by.grid, axis=0)

@@ -12,48 +12,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sampath_wsi.classes import TissueClass, class_index, colour_table
+from sampath_wsi.classes import class_index, colour_table
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.options import ImageOptions
 from sampath_wsi.probability import PERCENT, SCALE, entropy_percent
 from sampath_wsi.progress import Progress
 from sampath_wsi.stores import ome
 from sampath_wsi.stores.pyramid import Window, mean_2x2, mode_2x2
 from sampath_wsi.stores.shards import Shards
-from sampath_wsi.stores.store import Provenance, open_store, read_array
+from sampath_wsi.stores.store import open_store, read_array
 from sampath_wsi.tiff import Picture, Pixels, write_ome_tiff
 
 CLASSES, PROBABILITY, ENTROPY = "classes.ome.tif", "probability.ome.tif", "entropy.ome.tif"
 _WHITE = (255, 255, 255)
 Part = tuple[slice, slice]
 """Rows and columns of the map."""
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """Which pictures are written.
-
-    Parameters
-    ----------
-    classes
-        The class map.
-    probability
-        The name of the class whose probability is written; None for none.
-    entropy
-        How uncertain the model is (see :func:`sampath_wsi.probability.entropy_percent`).
-    style
-        Of the class map: in the classes' ``colors`` (RGB), or as ``labels`` (0 is no class, i + 1 is class i).
-    """
-
-    classes: bool = False
-    probability: str | None = None
-    entropy: bool = False
-    style: Literal["colors", "labels"] = "colors"
 
 
 @dataclass(frozen=True)
@@ -97,8 +75,8 @@ def plan_images(segmentation_path: Path, options: ImageOptions) -> tuple[tuple[s
     if not names:
         raise ConfigError("no picture is asked for", "Give at least one of --classes, --probability CLASS, --entropy.")
     if options.probability:
-        class_index(_classes(made_by), options.probability)
-    return names, PictureFrame.of(made_by.grid, made_by.slide["qupath_offset_level0_px"])
+        class_index(made_by.classes, options.probability)
+    return names, PictureFrame.of(made_by.grid, made_by.slide.qupath_offset_level0_px)
 
 
 def write_images(
@@ -124,7 +102,7 @@ def write_images(
     """
     names, frame = plan_images(segmentation_path, options)
     group, made_by = open_store(segmentation_path, "segmentation")
-    classes, grid = _classes(made_by), made_by.grid
+    classes, grid = made_by.classes, made_by.grid
     labels = Shards(read_array(group, f"{ome.LABELS}/0"))
     probability = Shards(read_array(group, "0"))
     corner_um = (frame.corner_level0_px[0] * grid.mpp_x, frame.corner_level0_px[1] * grid.mpp_y)
@@ -147,7 +125,7 @@ def write_images(
     ) -> None:
         # The same name for the same content: a file that is made again is the same bytes.
         content = uuid.uuid5(uuid.NAMESPACE_URL, f"{made_by.identity}/{name}/{channel}/{palette is None}")
-        title = f"{made_by.slide['id']}: {channel}"
+        title = f"{made_by.slide.id}: {channel}"
         picture = Picture(title, frame.size_px, grid.mpp_map, corner_um, channel, color, str(content), palette)
         compute = partial(_in_frame, frame, labels.shape, value)
         write_ome_tiff(out_dir / name, picture, compute, halve, threads=threads, progress=progress)
@@ -163,10 +141,6 @@ def write_images(
     if options.entropy:
         write(ENTROPY, partial(percent, entropy_percent, slice(0, len(classes))), "Entropy (%)")
     return [out_dir / name for name in names]
-
-
-def _classes(made_by: Provenance) -> tuple[TissueClass, ...]:
-    return tuple(TissueClass.model_validate(entry) for entry in made_by.options["classes"])
 
 
 def _in_frame(

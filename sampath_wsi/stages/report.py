@@ -23,8 +23,9 @@ from sampath_wsi.geometry import Box
 from sampath_wsi.machine.facts import describe_versions
 from sampath_wsi.slides import SlideInfo, SlideReader
 from sampath_wsi.stores import ome
+from sampath_wsi.stores.provenance import Provenance
 from sampath_wsi.stores.shards import Shards, read_whole
-from sampath_wsi.stores.store import Provenance, open_store, read_array
+from sampath_wsi.stores.store import open_store, read_array
 
 _STAGES = ("tile", "infer", "stitch", "vectorize")
 _OVERLAY_PX = 1600
@@ -44,17 +45,17 @@ def write_summary(segmentation_path: Path, records: Path, out: Path) -> None:
         The folder of the stages' run records (see :mod:`sampath_wsi.runs.record`).
     """
     group, made_by = open_store(segmentation_path, "segmentation")
-    grid, classes = made_by.grid, _classes(made_by)
+    grid, classes = made_by.grid, made_by.classes
     counts = _label_counts(group, len(classes))[1:]
     px_mm2, tissue_px = (grid.mpp_map / 1000) ** 2, int(counts.sum())
     runs = {stage: read_json(records / f"{stage}.json") for stage in _STAGES}
     summary = Summary(
-        slide=made_by.slide["id"],
-        file=made_by.slide["name"],
+        slide=made_by.slide.id,
+        file=made_by.slide.name,
         mpp=(grid.mpp_x, grid.mpp_y),
         mpp_source=grid.mpp_source,
-        model=made_by.options["model"],
-        weights_sha256=made_by.inputs["weights"],
+        model=made_by.known_model.name,
+        weights_sha256=made_by.weights_sha256,
         tiles=len(grid.tiles),
         tissue_mm2=tissue_px * px_mm2,
         classes={
@@ -94,11 +95,11 @@ def write_overlay(info: SlideInfo, segmentation_path: Path, out: Path, thumbnail
     box = Box(left, top, width * factor * scale_x, height * factor * scale_y)
     shown = _OVERLAY_PX / max(width, height)
     size_px = max(1, round(width * shown)), max(1, round(height * shown))
-    classes = _classes(made_by)
+    classes = made_by.classes
     areas_mm2 = _label_counts(group, len(classes))[1:] * (made_by.grid.mpp_map / 1000) ** 2
     rgb = SlideReader(info).overview(box, size_px)
     mpp = mpp_labels / shown
-    picture = draw_overlay(rgb, labels, classes, areas_mm2, mpp=mpp, title=made_by.slide["id"])
+    picture = draw_overlay(rgb, labels, classes, areas_mm2, mpp=mpp, title=made_by.slide.id)
     with written_aside(out) as aside:
         # Searching for the smallest file took longer than all the rest of the report, for a few per cent.
         picture.save(aside, format="PNG")
@@ -122,10 +123,6 @@ def _write_thumbnail(
         layer.save(aside, format="PNG", dpi=(dpi, dpi))
     with written_aside(out) as aside:
         picture.save(aside, format="JPEG", quality=85, optimize=True)
-
-
-def _classes(made_by: Provenance) -> tuple[TissueClass, ...]:
-    return tuple(TissueClass.model_validate(entry) for entry in made_by.options["classes"])
 
 
 def _label_counts(group: zarr.Group, classes: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -21,9 +21,12 @@ from sampath_wsi.errors import SlideError
 from sampath_wsi.files import sha256
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.machine.memory import return_freed_memory
+from sampath_wsi.model.spec import ModelSpec
+from sampath_wsi.options import TileOptions
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
-from sampath_wsi.stores.store import GrowingStore, Provenance, growing_units, is_finished
+from sampath_wsi.stores.provenance import Provenance
+from sampath_wsi.stores.store import GrowingStore, growing_units, is_finished
 from sampath_wsi.tissue.mask import TissueMask, TissueOptions, find_tissue
 
 log = logging.getLogger(__name__)
@@ -41,18 +44,6 @@ _DARK_BELOW = 64
 
 
 @dataclass(frozen=True)
-class TileOptions:
-    """What the model wants (resolution in um/px, tile and overlap in pixels, output stride) and which tiles count."""
-
-    mpp_model: float
-    tile_model_px: int
-    overlap_model_px: int
-    output_stride: int
-    min_tissue: float = 0.0
-    tissue: TissueOptions = field(default_factory=TissueOptions)
-
-
-@dataclass(frozen=True)
 class TileResult:
     """What stage 1 did."""
 
@@ -61,6 +52,17 @@ class TileResult:
     tissue_um2: float
     warnings: tuple[str, ...]
     reused: bool
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the record of the stage keeps."""
+        return {
+            "tiles": self.tiles,
+            "grid": [self.grid.rows, self.grid.columns],
+            "mpp": [self.grid.mpp_x, self.grid.mpp_y],
+            "mpp_source": self.grid.mpp_source,
+            "warnings": list(self.warnings),
+        }
 
 
 @dataclass(frozen=True)
@@ -72,27 +74,35 @@ class TilePlan:
     result: TileResult
 
 
-def tile_slide(
-    info: SlideInfo,
-    out: Path,
-    options: TileOptions,
-    *,
-    slide_id: str,
-    mask_path: Path | None = None,
-    region_path: Path | None = None,
-    threads: int = 2,
-    progress: Progress | None = None,
-) -> TileResult:
+@dataclass(frozen=True)
+class TileRequest:
+    """What is to be tiled, and for which model.
+
+    Parameters
+    ----------
+    slide
+        The slide, from :func:`sampath_wsi.slides.inspect_slide`.
+    slide_id
+        Its name in the sample sheet.
+    mask_path, roi_path
+        See :func:`sampath_wsi.tissue.mask.find_tissue`.
+    """
+
+    slide: SlideInfo
+    slide_id: str
+    model: ModelSpec
+    options: TileOptions = field(default_factory=TileOptions)
+    mask_path: Path | None = None
+    roi_path: Path | None = None
+
+
+def tile_slide(request: TileRequest, out: Path, *, threads: int = 2, progress: Progress | None = None) -> TileResult:
     """Tile a slide into a Zarr store, or go on where an earlier run with the same options stopped.
 
     Parameters
     ----------
-    info
-        The slide, from :func:`sampath_wsi.slides.inspect_slide`.
     out
         The store to write (``.../tiles.zarr``).
-    mask_path, region_path
-        See :func:`sampath_wsi.tissue.mask.find_tissue`.
     threads
         Readers, each with one shard in memory; they share what they decode.
 
@@ -101,54 +111,38 @@ def tile_slide(
     SlideError, AnnotationError, ConfigError
         See :mod:`sampath_wsi.errors`; what was written stays aside for the next run.
     """
-    plan = plan_tiles(
-        info,
-        options,
-        slide_id=slide_id,
-        mask_path=mask_path,
-        region_path=region_path,
-        threads=threads,
-        progress=progress,
-    )
-    return write_tiles(info, out, plan, threads=threads, progress=progress)
+    plan = plan_tiles(request, threads=threads, progress=progress)
+    return write_tiles(request.slide, out, plan, threads=threads, progress=progress)
 
 
-def plan_tiles(
-    info: SlideInfo,
-    options: TileOptions,
-    *,
-    slide_id: str,
-    mask_path: Path | None = None,
-    region_path: Path | None = None,
-    threads: int = 2,
-    progress: Progress | None = None,
-) -> TilePlan:
+def plan_tiles(request: TileRequest, *, threads: int = 2, progress: Progress | None = None) -> TilePlan:
     """Find the tissue of a slide and the tiles that hold some, as :func:`tile_slide` does, and write nothing."""
+    info, model, options = request.slide, request.model, request.options
     everything = TileGrid.plan(
         slide_size_level0_px=info.size_level0_px,
         mpp=info.mpp,
         mpp_source=info.mpp_source,
         region_level0_px=info.bounds_level0_px,
-        mpp_model=options.mpp_model,
-        tile_model_px=options.tile_model_px,
-        overlap_model_px=options.overlap_model_px,
-        output_stride=options.output_stride,
+        mpp_model=model.mpp,
+        tile_model_px=model.tile_px,
+        overlap_model_px=model.overlap_px if options.overlap is None else options.overlap,
+        output_stride=model.output_stride,
     )
     with SlideReader(info) as reader:
         mask = find_tissue(
             reader,
             everything,
-            options.tissue,
-            mask_path=mask_path,
-            region_path=region_path,
+            TissueOptions(options.tissue, options.tissue_mpp, options.min_tissue_area, options.min_tissue_hole),
+            mask_path=request.mask_path,
+            region_path=request.roi_path,
             threads=threads,
             progress=progress,
         )
     grid = everything.keep(mask.tiles(everything, options.min_tissue))
-    inputs = {
-        name: sha256(path) for name, path in (("tissue_mask", mask_path), ("region", region_path)) if path is not None
-    }
-    provenance = Provenance("tiles", info.describe(slide_id), grid, asdict(options), inputs)
+    files = {"tissue_mask": request.mask_path, "roi": request.roi_path}
+    inputs = {name: sha256(path) for name, path in files.items() if path is not None}
+    recorded = options.model_dump(mode="json", exclude={"overlap"})
+    provenance = Provenance("tiles", info.describe(request.slide_id), grid, recorded, inputs)
     result = TileResult(grid, len(grid.tiles), _tissue_um2(mask, grid), tuple(_warnings(info, grid, mask)), False)
     return TilePlan(provenance, mask, result)
 

@@ -1,6 +1,7 @@
 """OME-Zarr 0.5 metadata of a segmentation: axes, physical scale and place of every level, names and colours of labels.
 
-Positions are of pixel centres in micrometres, and the centre of the slide's first level-0 pixel lies at 0.
+Positions are of pixel centres in micrometres, and the centre of the slide's first level-0 pixel lies at 0. A change of
+what is written here raises the version of the stage 'stitch'.
 """
 
 from __future__ import annotations
@@ -12,35 +13,33 @@ import zarr
 
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import SCALE
-from sampath_wsi.stores.store import Provenance
+from sampath_wsi.stores.provenance import Provenance
 
 VERSION = "0.5"
 LABELS = "labels/classes"
 
 
 _DARKEST_SEEN = 160
-# Part of what a segmentation store says of its origin: raise it when what is written here changes.
-REVISION = 2
 
 
-def describe(group: zarr.Group, provenance: Provenance, classes: list[dict[str, Any]], levels: int) -> None:
+def describe(group: zarr.Group, provenance: Provenance, levels: int, *, float32: bool) -> None:
     """Write the metadata of the image (``class, y, x``) and of its label image (``y, x``) into a segmentation store.
 
     Parameters
     ----------
-    classes
-        ``{"name": ..., "color": [r, g, b]}`` in the order of the channels.
+    float32
+        Whether probabilities are stored as floats, rather than bytes.
     """
-    grid = provenance.grid
-    most = 1 if provenance.options["dtype"] == "float32" else SCALE
+    grid, classes = provenance.grid, provenance.classes
+    most = 1 if float32 else SCALE
     group.attrs["ome"] = {
         "version": VERSION,
-        "multiscales": [_multiscale(provenance.slide["id"], grid, levels, channels=True)],
+        "multiscales": [_multiscale(provenance.slide.id, grid, levels, channels=True)],
         "omero": {
             "channels": [
                 {
-                    "label": entry["name"],
-                    "color": "".join(f"{value:02X}" for value in bright(entry["color"])),
+                    "label": entry.name,
+                    "color": "".join(f"{value:02X}" for value in bright(entry.color)),
                     "active": True,
                     "window": {"min": 0, "max": most, "start": 0, "end": most},
                 }
@@ -54,11 +53,9 @@ def describe(group: zarr.Group, provenance: Provenance, classes: list[dict[str, 
         "multiscales": [_multiscale("classes", grid, levels, channels=False)],
         "image-label": {
             "colors": [
-                {"label-value": value, "rgba": [*entry["color"], 255]} for value, entry in enumerate(classes, start=1)
+                {"label-value": value, "rgba": [*entry.color, 255]} for value, entry in enumerate(classes, start=1)
             ],
-            "properties": [
-                {"label-value": value, "class": entry["name"]} for value, entry in enumerate(classes, start=1)
-            ],
+            "properties": [{"label-value": value, "class": entry.name} for value, entry in enumerate(classes, start=1)],
             "source": {"image": "../../"},
         },
     }

@@ -1,20 +1,20 @@
 """How a Zarr store is begun, resumed, finished and opened again; the layouts are in the stages that write them.
 
 A store grows aside, in ``.NAME.partial`` next to its final path, and is renamed into place when it is whole, so that
-a path that exists is a finished store. Its root attributes record what made it (:class:`Provenance`). An unfinished
-store is resumed only if it was begun by exactly the same; a journal in it names the units of work (shards) that are
+a path that exists is a finished store. Its root attributes record what made it
+(:class:`sampath_wsi.stores.provenance.Provenance`). An unfinished store is resumed only if all that made it is the
+same; a journal in it names the units of work (shards) that are
 safely written. The journal is also the lock that keeps a second run off, freed when the process that holds it dies. All
 arrays are Zarr v3, sharded, and every chunk carries a checksum.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,63 +26,14 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.files import open_alone
-from sampath_wsi.geometry import TileGrid
+from sampath_wsi.stores.provenance import Kind, Provenance
 
-FORMAT_VERSION = 1
+log = logging.getLogger(__name__)
+
 _KEY = "sampath_wsi"
 _FILES_KEY = "sampath_wsi_files"
 JOURNAL = "done.journal"
 DEFAULT_CODEC = ZstdCodec(level=1)
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What made a store. Two stores with equal provenance hold the same data.
-
-    Parameters
-    ----------
-    kind
-        ``tiles``, ``probabilities`` or ``segmentation``.
-    slide
-        Identifier, name and fingerprint of the slide, as :meth:`sampath_wsi.slides.SlideInfo.describe` gives them.
-    grid
-        Where the tiles lie.
-    options
-        Every option that changes the data.
-    inputs
-        Identities (hashes) of what else went in: the store read, the model's weights.
-    """
-
-    kind: str
-    slide: dict[str, Any]
-    grid: TileGrid
-    options: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "format_version": FORMAT_VERSION,
-            "kind": self.kind,
-            "slide": self.slide,
-            "grid": self.grid.to_json(),
-            "options": self.options,
-            "inputs": self.inputs,
-        }
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Provenance:
-        return cls(
-            kind=record["kind"],
-            slide=record["slide"],
-            grid=TileGrid.from_json(record["grid"]),
-            options=record["options"],
-            inputs=record["inputs"],
-        )
-
-    @property
-    def identity(self) -> str:
-        """SHA-256 of the whole record: the name of the store's content."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
 class GrowingStore:
@@ -100,7 +51,9 @@ class GrowingStore:
 
     @classmethod
     def begin(cls, path: Path, provenance: Provenance) -> GrowingStore:
-        """Begin a store, or go on with the one that the same provenance began before.
+        """Begin a store, or go on with the one that was begun before, if all that made it is the same.
+
+        Then :attr:`provenance` is what that one recorded, of how it is computed too.
 
         Raises
         ------
@@ -110,11 +63,14 @@ class GrowingStore:
         aside = aside_of(path)
         journal = open_alone(aside / JOURNAL, path)
         try:
-            if _read_record(aside) == provenance.to_json():
+            begun = _read_provenance(aside)
+            if begun is not None and begun.identity == provenance.identity:
+                provenance = begun
                 for cut_short in aside.rglob("*.partial"):  # what zarr had not yet renamed when a run was killed
                     cut_short.unlink()
                 group, done = zarr.open_group(aside, mode="r+"), _read_journal(aside)
             else:
+                _say_why_anew(path, begun, provenance)
                 _empty(aside)
                 os.ftruncate(journal, 0)
                 group = zarr.create_group(aside, zarr_format=3, attributes={_KEY: provenance.to_json()})
@@ -224,7 +180,7 @@ def create_array(
     )
 
 
-def open_store(path: Path, kind: str) -> tuple[zarr.Group, Provenance]:
+def open_store(path: Path, kind: Kind) -> tuple[zarr.Group, Provenance]:
     """Open a finished store read-only.
 
     Raises
@@ -243,14 +199,27 @@ def open_store(path: Path, kind: str) -> tuple[zarr.Group, Provenance]:
     record = _read_record(path)
     if record is None or record.get("kind") != kind:
         raise StoreError(f"{path}: this is not a {kind} store of sampath-wsi", "Check the path.")
-    if record["format_version"] != FORMAT_VERSION:
-        raise StoreError(
-            f"{path}: written in format {record['format_version']}, this version reads format {FORMAT_VERSION}",
-            "Make it anew.",
-        )
+    try:
+        provenance = Provenance.from_json(record)
+    except StoreError as error:
+        raise StoreError(f"{path}: {error}") from error
     for what in lost_files(path).values():
         raise StoreError(what, f"Run 'sampath-wsi check --repair {path}', then its stage, or the workflow, again.")
-    return zarr.open_group(path, mode="r"), Provenance.from_json(record)
+    return zarr.open_group(path, mode="r"), provenance
+
+
+def open_input(path: Path, kind: Kind) -> tuple[zarr.Group, Provenance]:
+    """Open a finished store that a stage is to be made of.
+
+    Raises
+    ------
+    StoreError
+        As :func:`open_store` does, and where an older version of a stage made it.
+    """
+    group, provenance = open_store(path, kind)
+    if outdated := provenance.outdated():
+        raise StoreError(f"{path}: {outdated}", "Run that stage and those after it, or the workflow, again.")
+    return group, provenance
 
 
 def lost_files(path: Path) -> dict[str, str]:
@@ -301,22 +270,28 @@ def read_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 
 def is_finished(path: Path, provenance: Provenance) -> bool:
-    """Whether a finished store of exactly this provenance lies at the path."""
-    found = _read_record(Path(path)) == provenance.to_json()
+    """Whether a finished store of this identity lies at the path."""
+    made_by = _read_provenance(Path(path))
+    found = made_by is not None and made_by.identity == provenance.identity
     if found and (journal := Path(path) / JOURNAL).exists():
         journal.unlink(missing_ok=True)  # left by a run that was killed at its last step
     return found
 
 
 def is_begun(path: Path, provenance: Provenance) -> bool:
-    """Whether exactly this provenance began the store at the path, and did not finish it."""
-    return _read_record(aside_of(path)) == provenance.to_json()
+    """Whether a store of this identity was begun at the path, and not finished."""
+    begun = growing_provenance(path)
+    return begun is not None and begun.identity == provenance.identity
 
 
 def growing_provenance(path: Path) -> Provenance | None:
-    """What began a store that is not finished; None if there is no such store."""
-    record = _read_record(aside_of(path))
-    return None if record is None else Provenance.from_json(record)
+    """What began a store that is not finished; None if there is no such store, or it cannot be gone on with."""
+    return _read_provenance(aside_of(path))
+
+
+def finished_provenance(path: Path) -> Provenance | None:
+    """What made a finished store; None if there is none that this version can use."""
+    return _read_provenance(path)
 
 
 def growing_units(path: Path) -> set[int]:
@@ -358,6 +333,23 @@ def _count_files(path: Path) -> dict[str, int]:
 def _read_record(path: Path) -> dict[str, Any] | None:
     record = _read_attributes(path).get(_KEY)
     return record if isinstance(record, dict) else None
+
+
+def _read_provenance(path: Path) -> Provenance | None:
+    record = _read_record(path)
+    try:
+        return None if record is None else Provenance.from_json(record)
+    except StoreError:
+        return None
+
+
+def _say_why_anew(path: Path, begun: Provenance | None, wanted: Provenance) -> None:
+    """Log what was made before and does not count."""
+    for place, found in ((aside_of(path), begun), (path, _read_provenance(path))):
+        if found is not None:
+            log.info("%s: made anew, since this differs: %s", place, found.differences(wanted))
+        elif _read_record(place) is not None:
+            log.info("%s: made anew, since another version of this program wrote it", place)
 
 
 def _read_attributes(path: Path) -> dict[str, Any]:

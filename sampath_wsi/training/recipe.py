@@ -25,7 +25,7 @@ from sampath_wsi.errors import ConfigError
 from sampath_wsi.machine.device import Precision
 from sampath_wsi.model.card import IMAGENET_MEAN, IMAGENET_STD, Architecture, ModelCard, Triple
 from sampath_wsi.model.zoo import template_card
-from sampath_wsi.runs.config import parse_setting
+from sampath_wsi.options import parse_setting
 from sampath_wsi.training.augment import AugmentSpec
 
 _ANY_CLASSES = (TissueClass(name="any", color=(0, 0, 0)),)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sampath_wsi.model.ready import ready_model
+from sampath_wsi.options import InferOptions
 from sampath_wsi.stages.infer.stage import infer
 from tests.helpers import blob_slide
 
@@ -63,14 +64,14 @@ def test_two_jobs_on_two_gpus_give_what_one_job_gives(tmp_path: Path, tiny_model
     folder = checkout(tmp_path / "work")
     blob_slide(folder / "data" / "a.tif")
     slide = folder / "results" / "slides" / "a"
-    config = ("slides=data/*.tif", f"model={tiny_model}", "infer={shards: 2, batch: 4, precision: fp32}")
+    config = ("slides=data/*.tif", f"model={tiny_model}", "infer={parts: 2, batch: 4, precision: fp32}")
     target = (slide / "probabilities.zarr" / "zarr.json").relative_to(folder)
     done = run(folder, "--cores", 8, "--resources", "gpu=2", "--notemp", target, "--config", *config)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (two_gpus / "held").iterdir()) == ["0", "1"]
 
     record = json.loads((slide / "run" / "infer.json").read_text())
-    assert (record["status"], record["shards"]) == ("ok", 2)
+    assert (record["status"], record["parts"]) == ("ok", 2)
     assert record["tiles"] == record["computed"] > 4
     assert record["device"] == "cuda:0 (pretended), cuda:1 (pretended)"
     assert sorted(path.name for path in (slide / "run").iterdir()) == ["infer.json", "tile.json"]
@@ -78,8 +79,8 @@ def test_two_jobs_on_two_gpus_give_what_one_job_gives(tmp_path: Path, tiny_model
 
     threads = torch.get_num_threads()
     try:  # as the workflow's jobs, with their threads
-        with ready_model(tiny_model, device="cpu", precision="fp32", batch=4, threads=4) as model:
-            infer(slide / "tiles.zarr", tmp_path / "one.zarr", model.frame, model.load, precision="fp32", batch=4)
+        with ready_model(tiny_model, InferOptions(device="cpu", precision="fp32", batch=4), threads=4) as model:
+            infer(slide / "tiles.zarr", tmp_path / "one.zarr", model)
     finally:
         torch.set_num_threads(threads)
     expected, found = snapshot(tmp_path / "one.zarr"), snapshot(slide / "probabilities.zarr")

@@ -83,16 +83,16 @@ class Slides(Kind):
         return suffix, damaged_slide(data, rng)
 
     def target(self, case: tuple[str, bytes], folder: Path) -> None:
+        from sampath_wsi.model.spec import ModelSpec
         from sampath_wsi.slides import inspect_slide
-        from sampath_wsi.stages.tile import TileOptions, tile_slide
-        from sampath_wsi.tissue.mask import TissueOptions
+        from sampath_wsi.stages.tile import TileOptions, TileRequest, tile_slide
 
         slide = folder / f"input{case[0]}"
         slide.write_bytes(case[1])
         mpp_model = {".tif": 0.5, ".dcm": 60.0}.get(case[0], 4.0)
-        tissue = TissueOptions(mpp=max(8.0, mpp_model / 2))
-        options = TileOptions(mpp_model, tile_model_px=128, overlap_model_px=16, output_stride=4, tissue=tissue)
-        tile_slide(inspect_slide(slide), folder / "output.zarr", options, slide_id="s")
+        spec = ModelSpec("any", "0", (), mpp_model, tile_px=128, output_stride=4, overlap_px=16)
+        options = TileOptions(tissue_mpp=max(8.0, mpp_model / 2))
+        tile_slide(TileRequest(inspect_slide(slide), "s", spec, options), folder / "output.zarr")
 
 
 class Annotations(Kind):
@@ -163,22 +163,24 @@ class Configs(Kind):
     name = "configs"
 
     def warm_up(self, folder: Path) -> None:
-        from sampath_wsi.runs.validation import load_schema, schema_path
+        from sampath_wsi.options import Config
 
-        self.sections = load_schema(schema_path("config"))["properties"]
+        self.sections = {
+            name: list(getattr(field.annotation, "model_fields", {})) for name, field in Config.model_fields.items()
+        }
         self.target({"slides": "x.tsv"}, folder)
 
     def make(self, rng: random.Random, number: int) -> dict[Any, Any]:
         name = rng.choice([*self.sections, rng.choice([*NASTY, 1, None, True])])
-        keys = list(self.sections.get(name, {}).get("properties", {}))
+        keys = self.sections.get(name, [])
         value = {rng.choice(keys): nasty_value(rng)} if keys and rng.random() < 0.8 else nasty_value(rng)
         return {"slides": "x.tsv", name: value}
 
     def target(self, case: dict[Any, Any], folder: Path) -> None:
-        from sampath_wsi.runs.config import load_config
+        from sampath_wsi.options import load_config
         from sampath_wsi.training.experiments.plan import plan_experiments
 
-        config = load_config(case)
+        config = load_config(case).model_dump(mode="json")
         numbers = [v for section in config.values() if isinstance(section, dict) for v in section.values()]
         assert all(math.isfinite(v) for v in numbers if isinstance(v, float))
         for experiment in plan_experiments(config).values():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from sampath_wsi.runs.config import load_config
+from sampath_wsi.errors import ConfigError
+from sampath_wsi.options import load_config
+from tests.config_reference import FILES
 from tests.conftest import ROOT
 
 SCHEMAS = ROOT / "workflow" / "schemas"
@@ -66,8 +69,13 @@ def test_every_key_is_explained_in_the_readme() -> None:
 
 
 def test_every_key_has_a_default_but_the_slides() -> None:
-    assert [key for key in OPTIONS if "default" not in KEYS[key]] == [("slides",)]
+    assert [key for key in OPTIONS if "default" not in KEYS[key]] == [("slides",), ("training", "prepare")]
     assert schema("config")["required"] == ["slides"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_what_comes_from_the_options_is_written_out(path: Path) -> None:
+    assert path.read_text() == FILES[path](), "run python -m tests.config_reference"
 
 
 def test_the_file_says_the_defaults() -> None:
@@ -75,20 +83,37 @@ def test_the_file_says_the_defaults() -> None:
     assert load_config(CONFIG) == load_config({"slides": CONFIG["slides"]})
 
 
-def test_sections_that_users_change_are_in_the_file() -> None:
-    written = {".".join(key) for key, _ in keys({"properties": as_schema(CONFIG)["properties"]})}
-    stages = {".".join(key) for key in OPTIONS if key[0] != "experiments"}
-    assert sorted(stages - written) == []
+def test_old_keys_count_and_are_answered(caplog: pytest.LogCaptureFixture) -> None:
+    old = {"slides": "x", "infer": {"shards": 3, "batch": 2}, "dask": "tcp://a:1", "images": {"tiff": True}}
+    found = load_config(old)
+    assert (found.infer.parts, found.infer.batch) == (3, 2)
+    assert (found.stitch.dask, found.images.classes) == ("tcp://a:1", True)
+    assert "config: the key 'infer.shards' is called 'infer.parts' now" in caplog.text
+    assert old["infer"] == {"shards": 3, "batch": 2}
 
 
-def as_schema(value: Any) -> dict[str, Any]:
-    return {"properties": {key: as_schema(below) for key, below in value.items()}} if isinstance(value, dict) else {}
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tile": {"overlap": True}}, r"overlap is true, which is no number"),
+        ({"tile": {"min_tissue": float("nan")}}, r"config, tile\.min_tissue: nan cannot be used"),
+        ({"tile": {"mintissue": 1}}, r"config, tile: there is no key 'mintissue'; is 'min_tissue' meant\?"),
+        ({"output": "a{b"}, r"config, output: 'a\{b' cannot be used\. Expected: the folder of all results"),
+        ({"vectorize": {"max_vertices": 50}}, r"max_vertices: 50 cannot be used: give 0 for no limit, or at least 100"),
+        ({"experiments": {"seeds": [1, 1]}}, r"config, experiments\.seeds: one of them is named twice"),
+        ({"experiments": {"bcss": {"rows": ["vanilla"]}}}, r"experiments\.bcss\.rows\.0: 'vanilla' cannot be used"),
+        ({"infer": {"device": "tpu"}}, r"config, infer\.device: 'tpu' cannot be used\. Expected: auto, cpu"),
+    ],
+)
+def test_a_mistake_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config({"slides": "x", **changes})
 
 
 def test_options_of_rules_are_functions() -> None:
     """Elsewhere Snakemake takes braces in their values for wildcards."""
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
-        assert not re.search(r"^ +\w+=(arguments\(|[A-Z_]+_OPTIONS,)", path.read_text(), re.MULTILINE), path.name
+        assert not re.search(r"^ +\w+=(as_flags\(|[A-Z_]+_FLAGS,)", path.read_text(), re.MULTILINE), path.name
 
 
 def test_every_reported_file_has_a_caption() -> None:

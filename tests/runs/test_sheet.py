@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sampath_wsi.errors import ConfigError
-from sampath_wsi.runs.config import load_config
+from sampath_wsi.options import load_config
 from sampath_wsi.runs.sheet import parse_mpp, read_slides, safe_id
 
 
@@ -45,7 +45,7 @@ def test_mistakes_name_row_column_and_remedy(tmp_path: Path, text: str, message:
 
 @pytest.mark.parametrize(
     ("column", "meant"),
-    [("MPP", "mpp"), ("mmp", "mpp"), ("Tissue mask", "tissue_mask"), ("regoin", "region"), ("truths", "truth")],
+    [("MPP", "mpp"), ("mmp", "mpp"), ("Tissue mask", "tissue_mask"), ("rio", "roi"), ("truths", "truth")],
 )
 def test_a_column_that_is_ours_but_for_a_slip_is_refused(tmp_path: Path, column: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=f"no column '{column}' .is '{meant}' meant"):
@@ -92,12 +92,12 @@ def test_parse_mpp() -> None:
 
 def test_config_defaults_and_mistakes() -> None:
     filled = load_config({"slides": "x.tsv", "tile": {"overlap": 64}})
-    assert filled["tile"]["overlap"] == 64
-    assert filled["tile"]["tissue_mpp"] == 8
-    assert filled["infer"]["device"] == "auto"
+    assert filled.tile.overlap == 64
+    assert filled.tile.tissue_mpp == 8
+    assert filled.infer.device == "auto"
     as_text = load_config({"slides": "x.tsv", "vectorize": {"tolerance": "0"}, "tile": {"tissue": "false"}})
-    assert (as_text["vectorize"]["tolerance"], as_text["tile"]["tissue"]) == (0, False)
-    with pytest.raises(ConfigError, match=r"config, tile: 'x' is not of type 'object'"):
+    assert (as_text.vectorize.tolerance, as_text.tile.tissue) == (0, False)
+    with pytest.raises(ConfigError, match=r"config, tile: 'x' is no group of keys"):
         load_config({"slides": "x.tsv", "tile": "x"})
     with pytest.raises(ConfigError, match=r"config: there is no key 'sldies'; is 'slides' meant.*known: slides"):
         load_config({"slides": "x.tsv", "sldies": 1})

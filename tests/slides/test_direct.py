@@ -22,9 +22,8 @@ from sampath_wsi.errors import SlideError
 from sampath_wsi.geometry import Box
 from sampath_wsi.slides import SlideInfo, SlideReader, direct, inspect_slide
 from sampath_wsi.slides.jpeg_tiles import JpegTiles, UndecodableError
-from sampath_wsi.stages.tile import TileOptions, tile_slide
-from sampath_wsi.tissue.mask import TissueOptions
-from tests.helpers import write_slide
+from sampath_wsi.stages.tile import TileOptions, TileRequest, tile_slide
+from tests.helpers import SPEC, write_slide
 
 WIDTH, HEIGHT, TILE = 700, 500, 128
 # Inside, over tile borders, over every edge, over all of them at once, and far outside; whole and fractional scales.
@@ -307,11 +306,11 @@ def test_the_tile_store_is_the_same_through_both_readers(
     tmp_path: Path, texture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = inspect_slide(write_jpeg(tmp_path / "s.tif", texture), mpp=(0.24, 0.24))
-    options = TileOptions(0.5, 64, 16, 4, tissue=TissueOptions(mpp=4.0, min_area_um2=100))
+    request = TileRequest(info, "a", SPEC, TileOptions(tissue_mpp=4, min_tissue_area=100))
     contents = []
     for name in ("direct", "openslide"):
         out = tmp_path / f"{name}.zarr"
-        tile_slide(info, out, options, slide_id="a")
+        tile_slide(request, out)
         contents.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()})
         monkeypatch.setattr("sampath_wsi.slides.reader.find_jpeg_tiles", lambda _: {})
     assert len(contents[0]) > 4

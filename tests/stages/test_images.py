@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from sampath_wsi.cli import app
 from sampath_wsi.errors import ConfigError
+from sampath_wsi.options import ImageOptions, StitchOptions
 from sampath_wsi.probability import entropy_percent, to_bytes
-from sampath_wsi.stages.images import CLASSES, ENTROPY, PROBABILITY, ImageOptions, PictureFrame, write_images
-from sampath_wsi.stages.stitch.stage import StitchOptions, stitch
+from sampath_wsi.stages.images import CLASSES, ENTROPY, PROBABILITY, PictureFrame, write_images
+from sampath_wsi.stages.stitch.stage import stitch
 from sampath_wsi.stores.pyramid import even, mean_2x2, mode_2x2
 from sampath_wsi.stores.store import open_store, read_array
 from sampath_wsi.tiff import Picture, write_ome_tiff
@@ -37,7 +38,7 @@ def segmentation(folder: Path, *, bounds: Bounds | None = None, qupath: tuple[in
     grid = grid.keep(grid.tiles[2:])  # a corner without tissue
     rng = np.random.default_rng(3)
     probability = random_probability(rng, len(grid.tiles), 3, grid.tile_map_px)
-    slide = {**slide_record(), "qupath_offset_level0_px": list(qupath)}
+    slide = slide_record(qupath_offset=qupath)
     path = write_probabilities(folder / "probabilities.zarr", grid, probability, slide=slide)
     stitch(path, folder / "segmentation.ome.zarr", StitchOptions(**kind))  # type: ignore[arg-type]
     return folder / "segmentation.ome.zarr"

@@ -10,26 +10,25 @@ from pathlib import Path
 import pytest
 
 from sampath_wsi.errors import StoreError
-from sampath_wsi.slides import inspect_slide
 from sampath_wsi.stages.infer.stage import infer
 from sampath_wsi.stages.stitch.stage import stitch
-from sampath_wsi.stages.tile import TileOptions, TileResult, tile_slide
+from sampath_wsi.stages.tile import TileResult
 from sampath_wsi.stores.integrity import find_damage, set_aside
 from sampath_wsi.stores.store import GrowingStore, open_store
-from tests.helpers import ColourModel, blob_slide, model_spec
+from tests.helpers import SPEC, ColourModel, blob_slide, ready
+from tests.helpers import tile as tile_slide
 
 STORES = ("tiles.zarr", "probabilities.zarr", "segmentation.ome.zarr")
 
 
 def tile(folder: Path) -> TileResult:
-    return tile_slide(inspect_slide(folder / "s.tif"), folder / "tiles.zarr", TileOptions(0.5, 64, 16, 4), slide_id="a")
+    return tile_slide(folder / "s.tif", folder / "tiles.zarr")
 
 
 def segment(folder: Path) -> int:
     """Infer and stitch; returns how many tiles were computed."""
-    frame = model_spec(open_store(folder / "tiles.zarr", "tiles")[1].grid)
-    model = ColourModel(frame)
-    infer(folder / "tiles.zarr", folder / "probabilities.zarr", frame, lambda: model, precision="fp32", batch=4)
+    model = ColourModel(SPEC)
+    infer(folder / "tiles.zarr", folder / "probabilities.zarr", ready(SPEC, lambda: model))
     stitch(folder / "probabilities.zarr", folder / "segmentation.ome.zarr")
     return sum(model.calls)
 

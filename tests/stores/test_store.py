@@ -10,7 +10,8 @@ import pytest
 from zarr.codecs import BloscCodec
 
 from sampath_wsi.errors import StoreError
-from sampath_wsi.stores.store import GrowingStore, Provenance, is_finished, open_store, read_array
+from sampath_wsi.stores.provenance import Provenance
+from sampath_wsi.stores.store import GrowingStore, is_finished, open_store, read_array
 from tests.helpers import make_grid, slide_record
 
 

@@ -10,72 +10,55 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from sampath_wsi.runs.config import load_config
+from sampath_wsi.content import ContentKeys
 from sampath_wsi.errors import SampathError
-from sampath_wsi.training.experiments.plan import plan_experiments
 from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.zoo import resolve_model
-from sampath_wsi.runs.sheet import read_slides
+from sampath_wsi.options import as_flags, load_config
+from sampath_wsi.results import RunResults
 from sampath_wsi.runs.plan import tell_scripts
+from sampath_wsi.runs.sheet import read_slides
+from sampath_wsi.stages import VERSIONS
 from sampath_wsi.stores.integrity import set_aside
 from sampath_wsi.stores.store import aside_of
+from sampath_wsi.training.experiments.plan import plan_experiments
 
-# Part of the parameters of every stage: a change of what a stage computes makes its results anew.
-STAGE_VERSIONS = {
-    "tile": 3,
-    "infer": 1,
-    "stitch": 2,
-    "vectorize": 2,
-    "tile-objects": 1,
-    "report": 3,
-    "images": 1,
-    "evaluate": 1,
-    "demo-data": 1,
-    "prepare": 1,
-    "split": 1,
-    "train": 1,
-    "test": 1,
-    "experiment": 1,
-}
 # Training and the experiments need neither slides nor a model: then nobody is told that these cannot be read.
 WITHOUT_SLIDES = "all" not in sys.argv and any(
     re.fullmatch("train|(experiment|sweep)_.*", word) for word in sys.argv
 )
-SLIDES, MODEL_DIR, WEIGHTS_SHA256 = {}, None, None
+SLIDES, MODEL, WEIGHTS_SHA256 = {}, None, None
 try:
     CONFIG = load_config(config)
-    EXPERIMENTS = plan_experiments(CONFIG, STAGE_VERSIONS["train"])
+    EXPERIMENTS = plan_experiments(CONFIG.model_dump(mode="json"), VERSIONS["train"])
     if not WITHOUT_SLIDES:
-        SLIDES = {row.slide: row for row in read_slides(CONFIG["slides"])}
-        MODEL_DIR = resolve_model(CONFIG["model"])
-        WEIGHTS_SHA256 = ModelCard.read(MODEL_DIR / CARD_NAME).weights_sha256
+        SLIDES = {row.slide: row for row in read_slides(CONFIG.slides)}
+        MODEL = ModelCard.read(resolve_model(CONFIG.model) / CARD_NAME)
+        WEIGHTS_SHA256 = MODEL.weights_sha256
 except SampathError as error:
     raise WorkflowError(str(error)) from None
 
 EXPERIMENT_DIR = EXPERIMENTS["bcss"].folder.parent
-RESULTS = Path(CONFIG["output"])
-SLIDE_DIR = RESULTS / "slides" / "{slide}"
-LOGS = RESULTS / "logs" / "{slide}"
-BENCHMARKS = RESULTS / "benchmarks" / "{slide}"
+RESULTS = RunResults(Path(CONFIG.output))
+SLIDE = RESULTS.slide("{slide}")
+LOGS = RESULTS.logs / "{slide}"
+BENCHMARKS = RESULTS.benchmarks / "{slide}"
+CONTENT = ContentKeys(RESULTS.folder / ".content.json")
 # Files that rules of this workflow make; every other file of the sample sheet is its user's.
 MADE_HERE = {"data/demo/demo.tif", "data/demo/demo.truth.tif"}
-# What the page shows of the configuration: not what belongs to training.
-SEGMENTATION_CONFIG = {
-    key: value
-    for key, value in CONFIG.items()
-    if key not in ("experiments", "training", "smoke")
-}
-COHORT_OPTIONS = {
-    "slides": CONFIG["slides"],
-    "results": RESULTS,
-    "out": RESULTS / "cohort.tsv",
-    "page": RESULTS / "cohort.html",
-    "model": CONFIG["model"],
-    "config": json.dumps(SEGMENTATION_CONFIG),
-}
-COHORT_COMMAND = shlex.join(
-    ["sampath-wsi", "cohort", *(f"--{k}={v}" for k, v in COHORT_OPTIONS.items())]
+COHORT_COMMAND = "sampath-wsi cohort " + as_flags(
+    {
+        "slides": CONFIG.slides,
+        "results": RESULTS.folder,
+        "out": RESULTS.table,
+        "page": RESULTS.page,
+        "model": CONFIG.model,
+        "config": json.dumps(CONFIG.segmentation),
+    }
 )
+
+# What rules tell their commands stands in two places. Parameters decide about a result, so that Snakemake makes it anew
+# where one changes: options, versions, the content of files. What changes no result is a resource: paths, devices.
 
 
 def make_cohort_now():
@@ -87,8 +70,10 @@ def make_cohort_now():
     # Not a format: the pattern of slides may hold braces. Exit code 2 says that slides failed.
     command = COHORT_COMMAND.replace("{", "{{").replace("}", "}}")
     shell(f"{command} || test $? = 2")
-    times = [path.stat().st_mtime for path in RESULTS.glob("slides/*/summary.json")]
-    for path in RESULTS.glob("cohort.*"):
+    times = [
+        path.stat().st_mtime for path in RESULTS.folder.glob("slides/*/summary.json")
+    ]
+    for path in RESULTS.folder.glob("cohort.*"):
         if times:
             os.utime(path, (min(times) - 1,) * 2)
 
@@ -97,34 +82,25 @@ wildcard_constraints:
     slide="|".join(re.escape(slide) for slide in SLIDES),
 
 
-def arguments(options):
-    """Options of a command as a string; None leaves one out, True and False become --x and --no-x, lists repeat it.
+def made_here(column):
+    """An input function: the file in a column of the sample sheet, if a rule of this workflow makes it.
 
-    Parameters of rules hold it as a function's result: elsewhere Snakemake takes braces in it for wildcards.
-    """
-    words = []
-    for name, value in options.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, list):
-            words += [word for entry in value for word in (f"--{flag}", str(entry))]
-        elif value is True or value is False:
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif value not in (None, ""):
-            words += [f"--{flag}", str(value)]
-    return shlex.join(words)
-
-
-def existing(column):
-    """An input function: the file in a column of the sample sheet, if it is there.
-
-    A missing file must fail the stage of its own slide, with a message, and not the whole workflow.
+    Files of users are no inputs: a missing one must fail the stage of its own slide, with a message, and not the whole
+    workflow, and their content decides, not their time (`content`).
     """
 
     def find(wildcards):
         path = getattr(SLIDES[wildcards.slide], column)
-        return [path] if path in MADE_HERE or Path(path).is_file() else []
+        return [ancient(path)] if path in MADE_HERE else []
 
     return find
+
+
+def content(wildcards, *columns):
+    """The content of files of a slide's row, as a parameter."""
+    row = SLIDES[wildcards.slide]
+    paths = [getattr(row, column) for column in columns]
+    return [path if path in MADE_HERE else path and CONTENT.of(path) for path in paths]
 
 
 def slide_mb(wildcards):
@@ -158,22 +134,26 @@ def schedule_when_jobs_end():
         workflow.scheduler.job_rate_limiter = None
 
 
-def record(stage):
-    """Where a stage of a slide keeps how it went."""
-    return str(SLIDE_DIR / "run" / f"{stage}.json")
+def made_of(wildcards):
+    """What decides about the tiles of a slide, as a parameter."""
+    row = SLIDES[wildcards.slide]
+    model = [MODEL.mpp, MODEL.tile_px, MODEL.overlap_px, MODEL.output_stride]
+    files = content(wildcards, "path", "tissue_mask", "roi")
+    return [*files, row.mpp, *model, CONFIG.tile.flags(), VERSIONS["tile"]]
 
 
-def tile_options(row):
-    """The options of the command `tile` for a row of the sample sheet."""
-    return {
-        "model": CONFIG["model"],
+def tile_flags(wildcards):
+    """What the command `tile` is told of a slide."""
+    row = SLIDES[wildcards.slide]
+    known = {
+        "model": CONFIG.model,
         "slide_id": row.slide,
         "mpp": row.mpp,
         "mpp_source": "sample sheet" if row.mpp else None,
         "tissue_mask": row.tissue_mask,
-        "region": row.region,
-        **CONFIG["tile"],
+        "roi": row.roi,
     }
+    return f"{as_flags(known)} {CONFIG.tile.flags()}"
 
 
 def kept_stores():
@@ -182,8 +162,10 @@ def kept_stores():
     Nothing that is finished asks for them any more, so a store that was cut off or set aside (`sampath-wsi check
     --repair`) would stay so. Who needs the space may delete them altogether.
     """
-    names = ("probabilities.zarr", "segmentation.ome.zarr")
-    stores = [RESULTS / "slides" / slide / name for slide in SLIDES for name in names]
+    slides = [RESULTS.slide(slide) for slide in SLIDES]
+    stores = [
+        store for each in slides for store in (each.probabilities, each.segmentation)
+    ]
     there = [store for store in stores if store.exists() or aside_of(store).exists()]
     return [store / "zarr.json" for store in there]
 
@@ -195,9 +177,7 @@ def keep_finished_inference():
     last: with it a store is whole, and set aside it is what the job finds done. (Not where a file was forced by name.)
     """
     incomplete = set(workflow.dag.forcefiles) - set(workflow.dag_settings.forcerun)
-    for store in (
-        RESULTS / "slides" / slide / "probabilities.zarr" for slide in SLIDES
-    ):
+    for store in (RESULTS.slide(slide).probabilities for slide in SLIDES):
         if str(store / "zarr.json") in incomplete and (store / "zarr.json").exists():
             try:
                 set_aside(store, [])

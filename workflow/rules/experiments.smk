@@ -54,7 +54,7 @@ rule experiment_tiny_encoder:
     conda:
         "../../envs/cpu.yaml"
     params:
-        version=STAGE_VERSIONS["demo-data"],
+        version=VERSIONS["demo-data"],
     shell:
         "sampath-wsi demo-encoder {wildcards.tiny} {output:q} > {log:q} 2>&1"
 
@@ -69,8 +69,8 @@ rule experiment_stand_in:
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("demo-data")),
-        version=STAGE_VERSIONS["demo-data"],
+        options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("demo-data")),
+        version=VERSIONS["demo-data"],
     shell:
         "sampath-wsi demo-data {wildcards.dataset} {output:q} {params.options} > {log:q} 2>&1"
 
@@ -88,8 +88,8 @@ rule experiment_data:
         "../../envs/cpu.yaml"
     params:
         source=lambda w: EXPERIMENTS[w.dataset].own["source"],
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("prepare")),
-        version=STAGE_VERSIONS["prepare"],
+        options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("prepare")),
+        version=VERSIONS["prepare"],
     shell:
         "sampath-wsi prepare {wildcards.dataset} {params.source:q} {output:q} {params.options} > {log:q} 2>&1"
 
@@ -107,10 +107,8 @@ rule experiment_split:
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=lambda w: arguments(
-            EXPERIMENTS[w.dataset].options("split", w.fold_plan)
-        ),
-        version=STAGE_VERSIONS["split"],
+        options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("split", w.fold_plan)),
+        version=VERSIONS["split"],
     shell:
         "(sampath-wsi prepare split {input:q} {output.splits:q} {params.options} &&"
         " sampath-wsi prepare check {input:q} --splits {output.splits:q} --pixels --out {output.leakage:q}) > {log:q} 2>&1"
@@ -129,8 +127,8 @@ rule experiment_synthetic:
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("synthetic-glands")),
-        version=STAGE_VERSIONS["demo-data"],
+        options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("synthetic-glands")),
+        version=VERSIONS["demo-data"],
     shell:
         "sampath-wsi prepare synthetic-glands {output:q} {params.options} > {log:q} 2>&1"
 
@@ -154,8 +152,8 @@ rule experiment_pretrain:
     params:
         recipe=lambda w: EXPERIMENTS[w.dataset].own["pretraining"],
         folder=lambda w, output: Path(output[0]).parents[1],
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("pretrain", w.run)),
-        version=STAGE_VERSIONS["train"],
+        options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("pretrain", w.run)),
+        version=VERSIONS["train"],
     shell:
         "sampath-wsi train {params.recipe:q} --data {input.data:q} --out {params.folder:q} --resume {params.options}"
         " --threads {threads} > {log:q} 2>&1"
@@ -181,8 +179,8 @@ rule experiment_train:
     params:
         recipe=lambda w: EXPERIMENTS[w.dataset].own["recipe"],
         folder=lambda w, output: Path(output[0]).parents[1],
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("train", w.run)),
-        version=STAGE_VERSIONS["train"],
+        options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("train", w.run)),
+        version=VERSIONS["train"],
     shell:
         "sampath-wsi train {params.recipe:q} --data {input.data:q} --splits {input.splits:q} --out {params.folder:q}"
         " --resume {params.options} --threads {threads} > {log:q} 2>&1"
@@ -208,8 +206,8 @@ rule experiment_test:
     params:
         model=lambda w, input: Path(input.card).parent,
         out=lambda w, output: Path(output[0]).parent,
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("test")),
-        version=STAGE_VERSIONS["test"],
+        options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("test")),
+        version=VERSIONS["test"],
     shell:
         "sampath-wsi test {params.model:q} --data {input.data:q} --splits {input.splits:q} --out {params.out:q}"
         " {params.options} --threads {threads} > {log:q} 2>&1"
@@ -233,10 +231,10 @@ rule experiment_vanilla:
         gpu=min(1, EXPERIMENTS["bcss"].gpus),
     params:
         out=lambda w, output: Path(output[0]).parent,
-        options=lambda w: arguments(
+        options=lambda w: as_flags(
             EXPERIMENTS[w.dataset].options("test-prompts", w.row)
         ),
-        version=STAGE_VERSIONS["test"],
+        version=VERSIONS["test"],
     shell:
         "sampath-wsi test-prompts --sam {input.sam:q} --data {input.data:q} --out {params.out:q} {params.options}"
         " --threads {threads} > {log:q} 2>&1"
@@ -266,8 +264,8 @@ rule experiment_report:
         "../../envs/cpu.yaml"
     params:
         out=lambda w, output: Path(output.text).parent,
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("experiment report")),
-        version=STAGE_VERSIONS["experiment"],
+        options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("experiment report")),
+        version=VERSIONS["experiment"],
     shell:
         "sampath-wsi experiment report {wildcards.dataset} {input.scores:q} --out {params.out:q} {params.options}"
         " > {log:q} 2>&1"
@@ -294,8 +292,8 @@ rule experiment_sweep:
         "../../envs/cpu.yaml"
     params:
         out=lambda w, output: Path(output.text).parent,
-        options=lambda w: arguments(EXPERIMENTS[w.dataset].options("experiment sweep")),
-        version=STAGE_VERSIONS["experiment"],
+        options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("experiment sweep")),
+        version=VERSIONS["experiment"],
     shell:
         "sampath-wsi experiment sweep {wildcards.dataset} {input.scores:q} --out {params.out:q} {params.options}"
         " > {log:q} 2>&1"

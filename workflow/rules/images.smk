@@ -2,23 +2,19 @@
 
 from sampath_wsi.classes import class_index
 
-IMAGE_FILES = {
-    "tiff": "classes.ome.tif",
-    "probability": "probability.ome.tif",
-    "entropy": "entropy.ome.tif",
-}
 IMAGES = (
     []
     if WITHOUT_SLIDES
-    else [file for key, file in IMAGE_FILES.items() if CONFIG["images"][key]]
+    else [
+        str(SLIDE.image(name))
+        for name in ("classes", "probability", "entropy")
+        if getattr(CONFIG.images, name)
+    ]
 )
 # A class that the model does not know is named before anything runs.
-if IMAGES and CONFIG["images"]["probability"]:
+if IMAGES and CONFIG.images.probability:
     try:
-        class_index(
-            ModelCard.read(MODEL_DIR / CARD_NAME).classes,
-            CONFIG["images"]["probability"],
-        )
+        class_index(MODEL.classes, CONFIG.images.probability)
     except SampathError as error:
         raise WorkflowError(f"config, images.probability: {error}") from None
 
@@ -27,9 +23,9 @@ if IMAGES:
 
     rule images:
         input:
-            SLIDE_DIR / "segmentation.ome.zarr" / "zarr.json",
+            SLIDE.segmentation / "zarr.json",
         output:
-            [SLIDE_DIR / name for name in IMAGES],
+            IMAGES,
         log:
             LOGS / "images.log",
         benchmark:
@@ -40,15 +36,9 @@ if IMAGES:
         params:
             store=lambda wildcards, input: Path(input[0]).parent,
             folder=lambda wildcards, output: Path(output[0]).parent,
-            options=lambda wildcards: arguments(
-                {
-                    "classes": CONFIG["images"]["tiff"],
-                    "probability": CONFIG["images"]["probability"],
-                    "entropy": CONFIG["images"]["entropy"],
-                }
-            ),
-            record=record("images"),
-            version=STAGE_VERSIONS["images"],
+            options=lambda wildcards: CONFIG.images.flags(),
+            record=str(SLIDE.record("images")),
+            version=VERSIONS["images"],
         shell:
             "sampath-wsi images {params.store:q} --out-dir {params.folder:q} {params.options}"
             " --threads {threads} --record {params.record:q} > {log:q} 2>&1"

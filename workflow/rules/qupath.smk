@@ -1,14 +1,14 @@
 # Tiles with their mean probabilities, for QuPath's measurement maps: made where the configuration asks for them
 # (vectorize: {tiles: true}).
 
-TILE_OBJECTS = ["tiles.geojson.gz"] if CONFIG["vectorize"]["tiles"] else []
+TILE_OBJECTS = [str(SLIDE.tile_objects)] if CONFIG.vectorize.tiles else []
 
 
 rule tile_objects:
     input:
-        SLIDE_DIR / "segmentation.ome.zarr" / "zarr.json",
+        SLIDE.segmentation / "zarr.json",
     output:
-        SLIDE_DIR / "tiles.geojson.gz",
+        SLIDE.tile_objects,
     log:
         LOGS / "tile-objects.log",
     benchmark:
@@ -17,9 +17,9 @@ rule tile_objects:
         "../../envs/cpu.yaml"
     params:
         store=lambda wildcards, input: Path(input[0]).parent,
-        options=lambda wildcards: arguments({"frame": CONFIG["vectorize"]["frame"]}),
-        record=record("tile-objects"),
-        version=STAGE_VERSIONS["tile-objects"],
+        options=lambda wildcards: as_flags({"frame": CONFIG.vectorize.frame}),
+        record=str(SLIDE.record("tile-objects")),
+        version=VERSIONS["tile-objects"],
     shell:
         "sampath-wsi qupath tiles {params.store:q} --out {output:q} {params.options}"
         " --record {params.record:q} > {log:q} 2>&1"

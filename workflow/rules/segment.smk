@@ -1,24 +1,20 @@
 # The four stages. They meet only in stores; every rule is one call of the command line.
 
-SHARDS = CONFIG["infer"]["shards"]
-# The model as it was named: where the program is installed may change, and the weights' digest says what matters.
-INFER_OPTIONS = arguments({"model": CONFIG["model"], **CONFIG["infer"], "shards": None})
-# No parameter of its rule, because it changes no result, but a resource, which a module's rules know too.
-DASK = arguments({"dask": CONFIG["dask"]})
+PARTS = CONFIG.infer.parts
+INFER_FLAGS = f"{as_flags({'model': CONFIG.model})} {CONFIG.infer.flags()} {CONFIG.infer.flags(machine=True, without=['parts'])}"
+GPU = 0 if CONFIG.infer.device == "cpu" else 1
 
 
 wildcard_constraints:
-    shard="[0-9]+",
-    shards="[0-9]+",
+    part="[0-9]+",
+    parts="[0-9]+",
 
 
 rule tile:
     input:
-        slide=existing("path"),
-        tissue_mask=existing("tissue_mask"),
-        region=existing("region"),
+        slide=made_here("path"),
     output:
-        temp(directory(SLIDE_DIR / "tiles.zarr")),
+        temp(directory(SLIDE.tiles)),
     log:
         LOGS / "tile.log",
     benchmark:
@@ -26,13 +22,14 @@ rule tile:
     conda:
         "../../envs/cpu.yaml"
     threads: 2
+    resources:
+        slide=lambda wildcards: shlex.quote(SLIDES[wildcards.slide].path),
+        flags=tile_flags,
     params:
-        slide=lambda wildcards: SLIDES[wildcards.slide].path,
-        options=lambda wildcards: arguments(tile_options(SLIDES[wildcards.slide])),
-        record=record("tile"),
-        version=STAGE_VERSIONS["tile"],
+        made_of=made_of,
+        record=str(SLIDE.record("tile")),
     shell:
-        "sampath-wsi tile {params.slide:q} --out {output:q} {params.options}"
+        "sampath-wsi tile {resources.slide} --out {output:q} {resources.flags}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
 
 
@@ -40,9 +37,9 @@ rule tile:
 # unfinished must survive, so that the next run goes on with it, and Snakemake deletes declared outputs of failed jobs.
 rule infer:
     input:
-        SLIDE_DIR / "tiles.zarr",
+        SLIDE.tiles,
     output:
-        SLIDE_DIR / "probabilities.zarr" / "zarr.json",
+        SLIDE.probabilities / "zarr.json",
     log:
         LOGS / "infer.log",
     benchmark:
@@ -51,71 +48,77 @@ rule infer:
         "../../envs/gpu.yaml"
     threads: 4
     resources:
-        gpu=0 if CONFIG["infer"]["device"] == "cpu" else 1,
+        gpu=GPU,
+        flags=lambda wildcards: INFER_FLAGS,
     params:
+        # The tiles are removed when they have served, and with them what Snakemake knew of how they were made.
+        made_of=made_of,
+        options=CONFIG.infer.flags(),
         store=lambda wildcards, output: Path(output[0]).parent,
-        options=lambda wildcards: INFER_OPTIONS,
-        record=record("infer"),
-        version=(STAGE_VERSIONS["infer"], WEIGHTS_SHA256),
+        record=str(SLIDE.record("infer")),
+        version=(VERSIONS["infer"], WEIGHTS_SHA256),
     shell:
-        "sampath-wsi infer {input:q} --out {params.store:q} {params.options}"
+        "sampath-wsi infer {input:q} --out {params.store:q} {resources.flags}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
 
 
-# With infer.shards: n, n jobs take the place of that one. Each writes a store of its own, which is no declared output
+# With infer.parts: n, n jobs take the place of that one. Each writes a store of its own, which is no declared output
 # either and survives a crash; the last rule moves their files together.
-rule infer_shard:
+rule infer_part:
     input:
-        SLIDE_DIR / "tiles.zarr",
+        SLIDE.tiles,
     output:
-        temp(
-            touch(SLIDE_DIR / "probabilities.zarr.shards" / "{shard}-of-{shards}.done")
-        ),
+        temp(touch(SLIDE.part_marker("{part}", "{parts}"))),
     log:
-        LOGS / "infer-{shard}-of-{shards}.log",
+        LOGS / "infer-{part}-of-{parts}.log",
     benchmark:
-        BENCHMARKS / "infer-{shard}-of-{shards}.tsv"
+        BENCHMARKS / "infer-{part}-of-{parts}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 4
     resources:
-        gpu=0 if CONFIG["infer"]["device"] == "cpu" else 1,
+        gpu=GPU,
+        flags=lambda wildcards: INFER_FLAGS,
     params:
-        store=str(SLIDE_DIR / "probabilities.zarr"),
-        options=lambda wildcards: INFER_OPTIONS,
-        record=record("infer-{shard}-of-{shards}"),
-        version=(STAGE_VERSIONS["infer"], WEIGHTS_SHA256),
+        made_of=made_of,
+        options=CONFIG.infer.flags(),
+        store=str(SLIDE.probabilities),
+        record=str(SLIDE.record("infer-{part}-of-{parts}")),
+        version=(VERSIONS["infer"], WEIGHTS_SHA256),
     shell:
-        "sampath-wsi infer {input:q} --out {params.store:q} --shard {wildcards.shard}/{wildcards.shards}"
-        " {params.options} --threads {threads} --record {params.record:q} > {log:q} 2>&1"
+        "sampath-wsi infer {input:q} --out {params.store:q} --part {wildcards.part}/{wildcards.parts}"
+        " {resources.flags} --threads {threads} --record {params.record:q} > {log:q} 2>&1"
 
 
 rule infer_join:
     input:
         expand(
-            SLIDE_DIR / "probabilities.zarr.shards" / "{shard}-of-{shards}.done",
-            shard=range(1, SHARDS + 1),
-            shards=SHARDS,
+            SLIDE.part_marker("{part}", "{parts}"),
+            part=range(1, PARTS + 1),
+            parts=PARTS,
             allow_missing=True,
         ),
     output:
-        SLIDE_DIR / "probabilities.zarr" / "zarr.json",
+        SLIDE.probabilities / "zarr.json",
     log:
         LOGS / "infer.log",
     benchmark:
         BENCHMARKS / "infer.tsv"
     conda:
         "../../envs/cpu.yaml"
+    resources:
+        parts=PARTS,
     params:
+        made_of=made_of,
+        options=CONFIG.infer.flags(),
         store=lambda wildcards, output: Path(output[0]).parent,
-        shards=SHARDS,
-        record=record("infer"),
-        version=STAGE_VERSIONS["infer"],
+        record=str(SLIDE.record("infer")),
+        version=(VERSIONS["infer"], WEIGHTS_SHA256),
     shell:
-        "sampath-wsi join {params.store:q} --shards {params.shards} --record {params.record:q} > {log:q} 2>&1"
+        "sampath-wsi join {params.store:q} --parts {resources.parts} --record {params.record:q} > {log:q} 2>&1"
 
 
-if SHARDS == 1:
+if PARTS == 1:
 
     ruleorder: infer > infer_join
 
@@ -126,9 +129,9 @@ else:
 
 rule stitch:
     input:
-        SLIDE_DIR / "probabilities.zarr" / "zarr.json",
+        SLIDE.probabilities / "zarr.json",
     output:
-        SLIDE_DIR / "segmentation.ome.zarr" / "zarr.json",
+        SLIDE.segmentation / "zarr.json",
     log:
         LOGS / "stitch.log",
     benchmark:
@@ -137,23 +140,23 @@ rule stitch:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        dask=lambda wildcards: DASK,
+        flags=lambda wildcards: CONFIG.stitch.flags(machine=True),
     params:
         probabilities=lambda wildcards, input: Path(input[0]).parent,
         store=lambda wildcards, output: Path(output[0]).parent,
-        options=lambda wildcards: arguments(CONFIG["stitch"]),
-        record=record("stitch"),
-        version=STAGE_VERSIONS["stitch"],
+        options=lambda wildcards: CONFIG.stitch.flags(),
+        record=str(SLIDE.record("stitch")),
+        version=VERSIONS["stitch"],
     shell:
-        "sampath-wsi stitch {params.probabilities:q} --out {params.store:q} {params.options} {resources.dask}"
+        "sampath-wsi stitch {params.probabilities:q} --out {params.store:q} {params.options} {resources.flags}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
 
 
 rule vectorize:
     input:
-        SLIDE_DIR / "segmentation.ome.zarr" / "zarr.json",
+        SLIDE.segmentation / "zarr.json",
     output:
-        SLIDE_DIR / "segmentation.geojson.gz",
+        SLIDE.geojson,
     log:
         LOGS / "vectorize.log",
     benchmark:
@@ -162,9 +165,9 @@ rule vectorize:
         "../../envs/cpu.yaml"
     params:
         store=lambda wildcards, input: Path(input[0]).parent,
-        options=lambda wildcards: arguments({**CONFIG["vectorize"], "tiles": None}),
-        record=record("vectorize"),
-        version=STAGE_VERSIONS["vectorize"],
+        options=lambda wildcards: CONFIG.vectorize.flags(without=["tiles"]),
+        record=str(SLIDE.record("vectorize")),
+        version=VERSIONS["vectorize"],
     shell:
         "sampath-wsi vectorize {params.store:q} --out {output:q} {params.options}"
         " --record {params.record:q} > {log:q} 2>&1"

@@ -1,12 +1,10 @@
 # A model of one's own: data of any kind that `prepare` knows -> split by patient or slide -> trained -> tested on what
 # validated. `snakemake train` makes it; the section `training` of the configuration says of what.
 
-TRAINING = CONFIG["training"]
-TRAINING_DIR = Path(TRAINING["output"])
+TRAINING = CONFIG.training
+TRAINING_DIR = Path(TRAINING.output)
 # Synthetic data are made from nothing, and say themselves what validates.
-TRAINING_SOURCE = (
-    [] if TRAINING["data"].startswith("synthetic") else [TRAINING["source"]]
-)
+TRAINING_SOURCE = [] if TRAINING.data.startswith("synthetic") else [TRAINING.source]
 TRAINING_SPLITS = [TRAINING_DIR / "splits.csv"] if TRAINING_SOURCE else []
 
 
@@ -30,10 +28,10 @@ rule training_data:
     conda:
         "../../envs/cpu.yaml"
     params:
-        kind=TRAINING["data"],
+        kind=TRAINING.data,
         source=lambda wildcards: TRAINING_SOURCE,
-        options=lambda wildcards: arguments(TRAINING["prepare"]),
-        version=STAGE_VERSIONS["prepare"],
+        options=lambda wildcards: as_flags(TRAINING.prepare),
+        version=VERSIONS["prepare"],
     shell:
         "sampath-wsi prepare {params.kind} {params.source:q} {output:q} {params.options} > {log:q} 2>&1"
 
@@ -51,10 +49,10 @@ rule training_split:
     conda:
         "../../envs/cpu.yaml"
     params:
-        options=lambda wildcards: arguments(
-            {"val_share": TRAINING["val_share"], "seed": TRAINING["seed"]}
+        options=lambda wildcards: as_flags(
+            {"val_share": TRAINING.val_share, "seed": TRAINING.seed}
         ),
-        version=STAGE_VERSIONS["split"],
+        version=VERSIONS["split"],
     shell:
         "(sampath-wsi prepare split {input:q} {output.splits:q} {params.options} &&"
         " sampath-wsi prepare check {input:q} --splits {output.splits:q} --out {output.leakage:q}) > {log:q} 2>&1"
@@ -63,7 +61,7 @@ rule training_split:
 # Declared is the card alone, which is written last: checkpoints must survive a failure.
 rule training_run:
     input:
-        recipe=TRAINING["recipe"],
+        recipe=TRAINING.recipe,
         data=TRAINING_DIR / "data",
         splits=TRAINING_SPLITS,
     output:
@@ -76,21 +74,19 @@ rule training_run:
         "../../envs/gpu.yaml"
     threads: 4
     resources:
-        gpu=0 if TRAINING["device"] == "cpu" else TRAINING["devices"],
+        gpu=0 if TRAINING.device == "cpu" else TRAINING.devices,
+        flags=lambda wildcards: as_flags(
+            {"device": TRAINING.device, "devices": TRAINING.devices}
+        ),
     params:
         out=TRAINING_DIR,
-        options=lambda wildcards, input: arguments(
-            {
-                "splits": input.splits,
-                "device": TRAINING["device"],
-                "devices": TRAINING["devices"],
-                "set": TRAINING["set"],
-            }
+        options=lambda wildcards, input: as_flags(
+            {"splits": input.splits, "set": TRAINING.set}
         ),
-        version=STAGE_VERSIONS["train"],
+        version=VERSIONS["train"],
     shell:
         "sampath-wsi train {input.recipe:q} --data {input.data:q} --out {params.out:q} --resume {params.options}"
-        " --threads {threads} > {log:q} 2>&1"
+        " {resources.flags} --threads {threads} > {log:q} 2>&1"
 
 
 rule training_scores:
@@ -109,14 +105,15 @@ rule training_scores:
         "../../envs/gpu.yaml"
     threads: 4
     resources:
-        gpu=0 if TRAINING["device"] == "cpu" else 1,
+        gpu=0 if TRAINING.device == "cpu" else 1,
+        flags=lambda wildcards: as_flags({"device": TRAINING.device}),
     params:
         model=TRAINING_DIR / "model",
         out=TRAINING_DIR / "scores",
-        options=lambda wildcards, input: arguments(
-            {"splits": input.splits, "device": TRAINING["device"], "split": "val"}
+        options=lambda wildcards, input: as_flags(
+            {"splits": input.splits, "split": "val"}
         ),
-        version=STAGE_VERSIONS["test"],
+        version=VERSIONS["test"],
     shell:
         "sampath-wsi test {params.model:q} --data {input.data:q} --out {params.out:q} --maps {params.options}"
-        " --threads {threads} > {log:q} 2>&1"
+        " {resources.flags} --threads {threads} > {log:q} 2>&1"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import zarr
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.stages.infer.parts import Part, adopt_parts, open_growing, parts_folder, remove_parts
 from sampath_wsi.stages.infer.probabilities import RUN, batch_starts, begin_arrays, record_run
-from sampath_wsi.stores.store import GrowingStore, Provenance, growing_provenance, is_finished, open_store
+from sampath_wsi.stores.provenance import Provenance
+from sampath_wsi.stores.store import GrowingStore, growing_provenance, is_finished, open_store
 
 
 def join(out: Path, of: int) -> dict[str, float]:
@@ -72,22 +72,11 @@ def _common(out: Path, begun: dict[Part, Provenance | None]) -> Provenance:
     for part, each in ((first, one), *others):
         if each is None or one is None:
             raise StoreError(f"{out}: shard {part} was not computed", _again(out, part))
-        if each.to_json() != one.to_json():
-            what = _differences(one.to_json(), each.to_json())
+        if (each.identity, each.computed) != (one.identity, one.computed):
+            what = one.differences(each)
             raise StoreError(f"{out}: shards {first} and {part} were not computed alike: {what}", _again(out, part))
     assert one is not None
     return one
-
-
-def _differences(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """Which options and inputs differ, with their values where these are short."""
-    found = []
-    for section in ("options", "inputs"):
-        for key in {**one[section], **other[section]}:
-            values = [str(each[section].get(key)) for each in (one, other)]
-            if values[0] != values[1]:
-                found.append(f"{key} {values[0]} and {values[1]}" if max(map(len, values)) < 30 else key)
-    return ", ".join(found) or "slide"
 
 
 def _check_whole(store: GrowingStore, parts: Sequence[Part]) -> None:

@@ -1,7 +1,7 @@
 """The inference of one slide by several jobs, on several GPUs or machines.
 
 Each job computes a part: a run of whole batches, in a store of its own that grows in the folder
-``probabilities.zarr.shards`` and has the layout of the whole one, so that its shard files are files of the whole store
+``probabilities.zarr.parts`` and has the layout of the whole one, so that its shard files are files of the whole store
 too. :mod:`sampath_wsi.stages.infer.join` moves them there: what comes of it is, byte for byte, what a single job makes.
 Batches count wherever they lie, so a slide may be cut into another number of parts after an interruption, or none, and
 nothing is lost.
@@ -23,14 +23,15 @@ import zarr
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.files import open_alone
 from sampath_wsi.stages.infer.probabilities import IOU, PROBABILITY
+from sampath_wsi.stores.provenance import Provenance
 from sampath_wsi.stores.shards import shard_path
 from sampath_wsi.stores.store import (
     JOURNAL,
     GrowingStore,
-    Provenance,
     aside_of,
+    finished_provenance,
+    growing_provenance,
     growing_units,
-    is_begun,
     read_array,
 )
 
@@ -71,13 +72,19 @@ class Part:
 
 def parts_folder(out: Path) -> Path:
     """Where the parts of a probability store grow."""
-    return out.with_name(f"{out.name}.shards")
+    return out.with_name(f"{out.name}.parts")
+
+
+def begun_stores(out: Path) -> list[Provenance]:
+    """What made a store that is finished, and those that grow: for the whole slide, and its parts."""
+    growing = (growing_provenance(path) for path in (out, *(part.path(out) for part in _parts(out))))
+    return [each for each in (finished_provenance(out), *growing) if each is not None]
 
 
 def held_batches(out: Path, made_by: Provenance) -> set[int]:
     """The batches that were computed for a store already: by any part of any cut, or by a job for the whole."""
     stores = (out, *(part.path(out) for part in _parts(out)))
-    return {start for path in stores if is_begun(path, made_by) for start in _batches(path)}
+    return {start for path in stores if _is_alike(path, made_by) for start in _batches(path)}
 
 
 def take_finished(store: GrowingStore, finished: Path, starts: Sequence[int]) -> None:
@@ -112,7 +119,7 @@ def adopt_parts(store: GrowingStore) -> None:
         for part in _parts(store.path):
             path = part.path(store.path)
             locks.callback(os.close, open_alone(aside_of(path) / JOURNAL, path))
-            if is_begun(path, store.provenance):
+            if _is_alike(path, store.provenance):
                 _adopt(store, path)
 
 
@@ -131,6 +138,12 @@ def _parts(out: Path) -> list[Part]:
     """All parts of any cut that are there."""
     found = (re.fullmatch(r"\.(\d+)-of-(\d+)\.zarr\.partial", path.name) for path in parts_folder(out).glob(".*"))
     return sorted(Part(int(name[1]), int(name[2])) for name in found if name)
+
+
+def _is_alike(path: Path, made_by: Provenance) -> bool:
+    """Whether a growing store was begun by the same, and is computed in the same precision and batches."""
+    begun = growing_provenance(path)
+    return begun is not None and (begun.identity, begun.computed) == (made_by.identity, made_by.computed)
 
 
 def _file(array: zarr.Array[Any], start: int) -> Path:

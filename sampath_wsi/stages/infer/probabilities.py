@@ -14,15 +14,24 @@ from typing import Any
 import numpy as np
 import zarr
 
+from sampath_wsi.errors import StoreError
+from sampath_wsi.stores.provenance import Computed, Provenance
 from sampath_wsi.stores.shards import read_whole
-from sampath_wsi.stores.store import GrowingStore, Provenance, read_array
+from sampath_wsi.stores.store import GrowingStore, read_array
 
 PROBABILITY, IOU, TISSUE, RUN = "probability", "iou", "tissue", "run"
 
 
 def batch_starts(made_by: Provenance) -> Sequence[int]:
     """The first tiles of all batches: they are cut by the tiles' positions, whichever run or job computes them."""
-    return range(0, len(made_by.grid.tiles), made_by.options["batch"])
+    return range(0, len(made_by.grid.tiles), how_computed(made_by).batch)
+
+
+def how_computed(made_by: Provenance) -> Computed:
+    """Return the precision and batch that a probability store records."""
+    if made_by.computed is None:
+        raise StoreError("a probability store does not say how it was computed", "Make it anew.")
+    return made_by.computed
 
 
 def begin_arrays(store: GrowingStore, source: zarr.Group) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
@@ -37,8 +46,8 @@ def begin_arrays(store: GrowingStore, source: zarr.Group) -> tuple[zarr.Array[An
     -------
     ``probability`` and ``iou``.
     """
-    grid, batch = store.provenance.grid, store.provenance.options["batch"]
-    size, count, classes = grid.tile_map_px, len(grid.tiles), len(store.provenance.options["classes"])
+    grid, batch = store.provenance.grid, how_computed(store.provenance).batch
+    size, count, classes = grid.tile_map_px, len(grid.tiles), len(store.provenance.classes)
     probability = store.array(
         PROBABILITY,
         shape=(count, classes, size, size),

@@ -5,6 +5,7 @@ Loading, computing and writing run at the same time. Several jobs may share a sl
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +19,16 @@ from numpy.typing import NDArray
 from sampath_wsi.errors import ModelError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.machine.stopping import deferring_stop
+from sampath_wsi.model.spec import ModelSpec
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.stages.infer.buffers import LoadAhead, WriteBehind
-from sampath_wsi.stages.infer.parts import Part, adopt_parts, held_batches, remove_parts, take_finished
-from sampath_wsi.stages.infer.probabilities import batch_starts, begin_arrays, record_run
+from sampath_wsi.stages.infer.parts import Part, adopt_parts, begun_stores, held_batches, remove_parts, take_finished
+from sampath_wsi.stages.infer.probabilities import batch_starts, begin_arrays, how_computed, record_run
+from sampath_wsi.stores.provenance import Computed, Provenance
 from sampath_wsi.stores.shards import check_complete
-from sampath_wsi.stores.store import GrowingStore, Provenance, is_finished, open_store, read_array
+from sampath_wsi.stores.store import GrowingStore, is_finished, open_input, read_array
+
+log = logging.getLogger(__name__)
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
@@ -38,15 +43,28 @@ class PredictorLike(Protocol):
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """What a model expects of tiles, and who it is; taken from its card."""
+class ReadyModel:
+    """A model and the device that it will run on.
 
-    name: str
-    weights_sha256: str
-    classes: tuple[dict[str, Any], ...]
-    mpp: float
-    tile_px: int
-    output_stride: int
+    Attributes
+    ----------
+    spec
+        What it expects of tiles, and who it is.
+    device
+        The device, for people.
+    precision
+        The precision that was asked for: ``auto`` is one.
+    computed
+        Precision and batch that the device would choose for it.
+    load
+        Loads the weights for a precision (fp32, bf16, fp16); called once, and only if there is something to compute.
+    """
+
+    spec: ModelSpec
+    device: str
+    precision: str
+    computed: Computed
+    load: Callable[[str], PredictorLike]
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,8 @@ class InferResult:
     ----------
     tiles, computed
         All tiles of the slide, or of the part of it that was asked for, and those that this run computed.
+    device, how
+        The device, and the precision and batch that they were computed with.
     seconds
         From the first batch asked of the loader to the last one written; the model's loading is not counted.
     busy
@@ -66,31 +86,34 @@ class InferResult:
 
     tiles: int
     computed: int
-    seconds: float
-    busy: float | None
-    reused: bool
+    device: str
+    how: Computed
+    seconds: float = 0.0
+    busy: float | None = None
+    reused: bool = False
 
     @property
-    def facts(self) -> dict[str, float]:
+    def course(self) -> dict[str, float]:
         """What the store keeps of it."""
-        facts: dict[str, float] = {"tiles": self.tiles, "computed": self.computed}
+        course: dict[str, float] = {"tiles": self.tiles, "computed": self.computed}
         if self.busy is not None:
-            facts |= {"seconds": round(self.seconds, 3), "device_busy": round(self.busy, 4)}
-        return facts
+            course |= {"seconds": round(self.seconds, 3), "device_busy": round(self.busy, 4)}
+        return course
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the record of the stage keeps."""
+        busy = None if self.busy is None else round(self.busy, 4)
+        counts = {"tiles": self.tiles, "computed": self.computed}
+        return {**counts, "device": self.device, "precision": self.how.precision, "device_busy": busy}
 
 
 def infer(
-    tiles_path: Path,
-    out: Path,
-    frame: ModelSpec,
-    load_predictor: Callable[[], PredictorLike],
-    *,
-    precision: str,
-    batch: int,
-    part: Part | None = None,
-    progress: Progress | None = None,
+    tiles_path: Path, out: Path, model: ReadyModel, *, part: Part | None = None, progress: Progress | None = None
 ) -> InferResult:
-    """Run a model over a tile store, or go on where earlier runs with the same model and options stopped.
+    """Run a model over a tile store, or go on where earlier runs with the same model and precision stopped.
+
+    What was begun on another device goes on in the precision and the batches that it was begun with.
 
     Parameters
     ----------
@@ -98,12 +121,6 @@ def infer(
         A finished tile store.
     out
         The store to write (``.../probabilities.zarr``).
-    load_predictor
-        Called once, and only if there is something to compute.
-    precision
-        Recorded with the store; the predictor holds to it.
-    batch
-        Tiles a batch; batches are cut by tile position, so that a resumed run computes the same ones.
     part
         Compute only this part of the slide, beside ``out``; :mod:`.join` then makes ``out`` of all.
 
@@ -114,12 +131,11 @@ def infer(
     ModelError
         If the tiles were made for a model of another resolution or tile size.
     """
-    tiles, made_by = open_store(tiles_path, "tiles")
-    grid = made_by.grid
-    _check_fit(tiles_path, grid, frame)
-    provenance = plan_probabilities(made_by, frame, precision, batch)
+    tiles, made_by = open_input(tiles_path, "tiles")
+    _check_fit(tiles_path, made_by.grid, model.spec)
+    provenance = plan_probabilities(out, made_by, model)
     if (finished := is_finished(out, provenance)) and part is None:
-        return InferResult(len(grid.tiles), 0, 0.0, None, True)
+        return InferResult(len(made_by.grid.tiles), 0, model.device, how_computed(provenance), reused=True)
     with GrowingStore.begin(out if part is None else part.path(out), provenance) as store:
         probability, iou = begin_arrays(store, tiles)
 
@@ -128,46 +144,57 @@ def infer(
             iou[first : first + len(result[1])] = result[1]
             store.mark_done(first)
 
-        starts, done = batch_starts(provenance), store.done
+        starts, done = batch_starts(store.provenance), store.done
         if part is None:
             adopt_parts(store)
         else:
             starts = part.of_batches(starts)
             if finished:
                 take_finished(store, out, starts)
-            done = held_batches(out, provenance)
-        result = _fill(tiles, starts, done, batch, load_predictor, write, progress)
-        record_run(store, result.facts)
+            done = held_batches(out, store.provenance)
+        result = _fill(tiles, starts, done, model, how_computed(store.provenance), write, progress)
+        record_run(store, result.course)
         if part is None:
             store.finish()
             remove_parts(out)
     return result
 
 
-def plan_probabilities(tiles: Provenance, frame: ModelSpec, precision: str, batch: int) -> Provenance:
-    """What stage 2 makes of a tile store; see :func:`infer`."""
-    options = {"model": frame.name, "classes": list(frame.classes), "precision": precision, "batch": batch}
-    inputs = {"tiles": tiles.identity, "weights": frame.weights_sha256}
-    return Provenance("probabilities", tiles.slide, tiles.grid, options, inputs)
+def plan_probabilities(out: Path, tiles: Provenance, model: ReadyModel) -> Provenance:
+    """Return the provenance of what :func:`infer` makes of a tile store.
+
+    Precision and batch are those of what ``out`` holds of it already, finished, begun or in parts; else the device's.
+    """
+    wanted = wanted_probabilities(tiles, model.spec, model.precision)
+    computed = next((each.computed for each in begun_stores(out) if each.identity == wanted.identity), None)
+    if computed is not None and computed != model.computed:
+        log.info("%s: goes on as it was begun, in %s with %d tiles a batch", out, computed.precision, computed.batch)
+    return replace(wanted, computed=computed or model.computed)
+
+
+def wanted_probabilities(tiles: Provenance, spec: ModelSpec, precision: str) -> Provenance:
+    """Return the provenance of a model's probabilities of a tile store, however they are computed."""
+    return tiles.followed_by("probabilities", {"precision": precision}, model=spec.record)
 
 
 def _fill(
     tiles: zarr.Group,
     starts: Sequence[int],
     done: set[int],
-    batch: int,
-    load_predictor: Callable[[], PredictorLike],
+    model: ReadyModel,
+    how: Computed,
     write: Callable[[int, Batch], None],
     progress: Progress | None,
 ) -> InferResult:
     """Compute those of some batches that are not done."""
     rgb = read_array(tiles, "rgb")
-    size = {first: min(batch, rgb.shape[0] - first) for first in starts}
+    size = {first: min(how.batch, rgb.shape[0] - first) for first in starts}
     todo = [first for first in starts if first not in done]
-    result = InferResult(sum(size.values()), sum(size[first] for first in todo), 0.0, None, False)
+    result = InferResult(sum(size.values()), sum(size[first] for first in todo), model.device, how)
     if todo:
         check_complete(rgb)
-        seconds, busy = _compute(rgb, todo, batch, result.tiles, load_predictor, write, progress)
+        step = stepper(progress, result.tiles, "tiles", result.tiles - result.computed)
+        seconds, busy = _compute(rgb, todo, how.batch, lambda: model.load(how.precision), write, step)
         result = replace(result, seconds=seconds, busy=busy)
     return result
 
@@ -176,17 +203,15 @@ def _compute(
     rgb: zarr.Array[Any],
     todo: list[int],
     batch: int,
-    count: int,
-    load_predictor: Callable[[], PredictorLike],
+    load: Callable[[], PredictorLike],
     write: Callable[[int, Batch], None],
-    progress: Progress | None,
+    step: Callable[[int], None],
 ) -> tuple[float, float]:
     """Predict batch after batch, loaded ahead and written behind; see :class:`InferResult` for what is returned."""
-    done, busy_s = count - sum(min(batch, rgb.shape[0] - first) for first in todo), 0.0
+    busy_s = 0.0
     # The first batches are loaded while the model is.
     with LoadAhead(rgb, todo, batch) as loader:
-        predict = load_predictor()
-        step = stepper(progress, count, "tiles", done)
+        predict = load()
         begun = time.monotonic()
         with WriteBehind(write) as writer:
             for first, pixels in loader:
@@ -200,12 +225,12 @@ def _compute(
     return time.monotonic() - begun, busy_s / computing_s
 
 
-def _check_fit(tiles_path: Path, grid: TileGrid, frame: ModelSpec) -> None:
+def _check_fit(tiles_path: Path, grid: TileGrid, spec: ModelSpec) -> None:
     made_for = (grid.mpp_model, grid.tile_model_px, grid.output_stride)
-    if made_for != (frame.mpp, frame.tile_px, frame.output_stride):
+    if made_for != (spec.mpp, spec.tile_px, spec.output_stride):
         raise ModelError(
             f"{tiles_path}: tiles of {grid.tile_model_px} px at {grid.mpp_model:g} um/px (output stride "
-            f"{grid.output_stride}) do not fit the model '{frame.name}', which wants {frame.tile_px} px at "
-            f"{frame.mpp:g} um/px (output stride {frame.output_stride})",
+            f"{grid.output_stride}) do not fit the model '{spec.name}', which wants {spec.tile_px} px at "
+            f"{spec.mpp:g} um/px (output stride {spec.output_stride})",
             "Tile the slide again with this model.",
         )

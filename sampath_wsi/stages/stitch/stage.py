@@ -11,34 +11,28 @@ Layout (OME-Zarr 0.5): ``0``, ``1``, ... = ``probability (class, y, x)``, each l
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.options import StitchOptions
 from sampath_wsi.probability import SCALE, argmax_label, to_bytes
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.stages.stitch.blend import at_least, blend, inside_tile, pieces
 from sampath_wsi.stages.stitch.compute import Call, compute, connected
 from sampath_wsi.stores import ome
+from sampath_wsi.stores.provenance import Provenance
 from sampath_wsi.stores.pyramid import Pyramid, Window, level_count, mean_2x2, mode_2x2
 from sampath_wsi.stores.shards import Shards, check_complete, read_whole
-from sampath_wsi.stores.store import GrowingStore, Provenance, is_finished, open_store, read_array
+from sampath_wsi.stores.store import GrowingStore, is_finished, open_input, read_array
 
 _MASK_MAP_PX = 128
-
-
-@dataclass(frozen=True)
-class StitchOptions:
-    """``dtype`` of the stored probabilities; whether pixels outside the tissue lose their class."""
-
-    dtype: Literal["uint8", "float32"] = "uint8"
-    mask_to_tissue: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,6 +43,11 @@ class StitchResult:
     levels: int
     reused: bool
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the record of the stage keeps."""
+        return {"map_size_map_px": list(self.map_size_map_px), "levels": self.levels}
+
 
 def stitch(
     probabilities_path: Path,
@@ -56,7 +55,6 @@ def stitch(
     options: StitchOptions | None = None,
     *,
     threads: int = 2,
-    dask: str | None = None,
     progress: Progress | None = None,
 ) -> StitchResult:
     """Blend the tiles of a probability store into an OME-Zarr pyramid.
@@ -66,10 +64,8 @@ def stitch(
     out
         The store to write (``.../segmentation.ome.zarr``).
     threads
-        Blocks of the map in work at once; memory grows with them, not with the slide.
-    dask
-        Address of a distributed scheduler, whose workers compute in place of these threads: they see both stores at
-        the same paths.
+        Blocks of the map in work at once; memory grows with them, not with the slide. With ``options.dask`` the workers
+        of that scheduler compute in their place: they see both stores at the same paths.
 
     Raises
     ------
@@ -79,9 +75,9 @@ def stitch(
         If the scheduler cannot be reached or its workers do not fit; see :mod:`sampath_wsi.stages.stitch.compute`.
     """
     options = options or StitchOptions()
-    if dask is not None:  # workers have working folders of their own
+    if options.dask is not None:  # workers have working folders of their own
         probabilities_path, out = probabilities_path.absolute(), out.absolute()
-    source, made_by = open_store(probabilities_path, "probabilities")
+    source, made_by = open_input(probabilities_path, "probabilities")
     grid, provenance = made_by.grid, plan_segmentation(made_by, options)
     width, height = grid.map_size_map_px
     levels = level_count(height, width)
@@ -89,9 +85,9 @@ def stitch(
     if is_finished(out, provenance):
         return StitchResult((width, height), levels, True)
     with GrowingStore.begin(out, provenance) as store:
-        ome.describe(store.group, provenance, provenance.options["classes"], levels)
-        with connected(dask) as client:
-            whole = _Map(store.group, _Blocks(source, grid, options), len(provenance.options["classes"]))
+        ome.describe(store.group, provenance, levels, float32=options.dtype == "float32")
+        with connected(options.dask) as client:
+            whole = _Map(store.group, _Blocks(source, grid, options), len(provenance.classes))
             passes = whole.passes()
             step = stepper(progress, sum(map(len, passes)), "blocks")
             for calls in passes:
@@ -102,10 +98,8 @@ def stitch(
 
 
 def plan_segmentation(probabilities: Provenance, options: StitchOptions) -> Provenance:
-    """What stage 3 makes of a probability store; see :func:`stitch`."""
-    recorded = {key: probabilities.options[key] for key in ("classes", "model")} | {"ome": ome.REVISION}
-    inputs = {**probabilities.inputs, "probabilities": probabilities.identity}
-    return Provenance("segmentation", probabilities.slide, probabilities.grid, {**asdict(options), **recorded}, inputs)
+    """Return the provenance of what :func:`stitch` makes of a probability store."""
+    return probabilities.followed_by("segmentation", options.model_dump(mode="json", exclude={"dask"}))
 
 
 class _TileRows:

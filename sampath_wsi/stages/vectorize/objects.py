@@ -21,8 +21,8 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
 
+from sampath_wsi.options import VectorizeOptions
 from sampath_wsi.qupath import encode_object, rounded_for_qupath
-from sampath_wsi.stages.vectorize.options import VectorizeOptions
 from sampath_wsi.stages.vectorize.outline import Polygons
 from sampath_wsi.stages.vectorize.regions import Ints, RegionGraph
 from sampath_wsi.stages.vectorize.source import MapFrame, Source, rounded_box

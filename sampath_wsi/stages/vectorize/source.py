@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import StoreError
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.options.stages import Frame
 from sampath_wsi.qupath import DECIMALS
 from sampath_wsi.stores.shards import Shards
-from sampath_wsi.stores.store import Provenance, open_store, read_array
-
-Frame = Literal["qupath", "slide"]
+from sampath_wsi.stores.store import open_input, read_array
 
 
 @dataclass(frozen=True)
@@ -161,26 +159,20 @@ def open_source(segmentation_path: Path, frame: Frame) -> tuple[Source, TileGrid
         If there is no finished segmentation store, an array is missing, its record is damaged, or does not fit them.
     """
     path = Path(segmentation_path)
-    group, provenance = open_store(path, "segmentation")
+    group, provenance = open_input(path, "segmentation")
     labels, probability = Shards(read_array(group, "labels/classes/0")), Shards(read_array(group, "0"))
-    try:
-        classes = TypeAdapter(tuple[TissueClass, ...]).validate_python(provenance.options["classes"])
-        crop = provenance.slide["qupath_offset_level0_px"] if frame == "qupath" else (0.0, 0.0)
-        fingerprint = str(provenance.slide["fingerprint"])
-        map_frame = _map_frame(provenance, float(crop[0]), float(crop[1]))
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise StoreError(f"{path}: its record is damaged ({error!r})", "Stitch the slide again.") from None
+    classes, crop = provenance.classes, provenance.slide.qupath_offset_level0_px if frame == "qupath" else (0, 0)
     if probability.shape != (len(classes), *labels.shape):
         raise StoreError(
             f"{path}: probabilities {probability.shape} do not fit {len(classes)} classes on a map of {labels.shape}",
             "Stitch the slide again.",
         )
     grid = provenance.grid
-    return Source(ClassMap(labels, probability), classes, fingerprint, grid.mpp_map, map_frame), grid
+    found, map_frame = ClassMap(labels, probability), _map_frame(grid, *crop)
+    return Source(found, classes, provenance.slide.fingerprint, grid.mpp_map, map_frame), grid
 
 
-def _map_frame(provenance: Provenance, crop_x: float, crop_y: float) -> MapFrame:
-    grid = provenance.grid
+def _map_frame(grid: TileGrid, crop_x: int, crop_y: int) -> MapFrame:
     scale_x, scale_y, offset_x, offset_y = grid.map_to_level0_px()
     return MapFrame(
         (scale_x, scale_y),

@@ -11,22 +11,18 @@ import numpy as np
 import shapely
 
 from sampath_wsi.errors import StoreError
+from sampath_wsi.options import VectorizeOptions
+from sampath_wsi.options.stages import Frame
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.qupath import ObjectType, ObjectWriter
 from sampath_wsi.stages.vectorize.objects import FeatureSpool, draw_objects, place
-from sampath_wsi.stages.vectorize.options import VectorizeOptions
 from sampath_wsi.stages.vectorize.outline import Polygons, outline_regions
 from sampath_wsi.stages.vectorize.regions import Ints, RegionGraph, contract
-from sampath_wsi.stages.vectorize.source import Frame, Source, open_source
+from sampath_wsi.stages.vectorize.source import Source, open_source
 from sampath_wsi.stages.vectorize.survey import MapRegions, survey_map
 
-VERSION = 2
-"""Of the arithmetic: results of another version are made anew."""
-
 CHUNK_MAP_PX = 512
-_DEFAULT_TOLERANCE_MAP_PX = 0.75
-# Where QuPath becomes slow; measured with its own reader. It takes seconds to read 100,000 vertices of one polygon.
-_MANY_OBJECTS: dict[ObjectType, int] = {"annotation": 1_000, "detection": 200_000}
+# QuPath takes seconds to read so many vertices of one polygon.
 _MANY_VERTICES = 100_000
 _LARGE_JSON_BYTES = 75_000_000
 _TOO_MANY: dict[ObjectType, str] = {
@@ -88,6 +84,20 @@ class VectorizeResult:
     max_vertices: int
     max_objects: int
     warnings: tuple[str, ...]
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the record of the stage keeps."""
+        return {
+            "objects": self.objects,
+            "cut_objects": self.cut_objects,
+            "pieces": self.pieces,
+            "vertices": self.n_vertices,
+            "json_bytes": self.json_bytes,
+            "changed_by_cleaning": self.changed_fraction,
+            "frame": self.frame,
+            "warnings": list(self.warnings),
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the same as a JSON object."""
@@ -161,7 +171,7 @@ def draw_map(
             "Stitch the slide again.",
         )
     ordinal = regions.ordinal
-    tolerance_map_px = _tolerance_um(options, source) / source.mpp_map
+    tolerance_map_px = options.tolerance_um_at(source.mpp_map) / source.mpp_map
     outlines = outline_regions(source.class_map, regions, source.makes_objects, tolerance_map_px, progress=progress)
     placed = ((region, place(polygons, source.frame)) for region, polygons in outlines)
     if options.objects == "regions":
@@ -187,10 +197,6 @@ def _join_classes(placed: Iterable[tuple[Ints, Polygons]], graph: RegionGraph) -
     return values, np.array(joined, object), contract(replace(graph, touching=nothing), graph.label.astype(np.int64))
 
 
-def _tolerance_um(options: VectorizeOptions, source: Source) -> float:
-    return _DEFAULT_TOLERANCE_MAP_PX * source.mpp_map if options.tolerance is None else options.tolerance
-
-
 def _describe(
     writer: ObjectWriter, source: Source, options: VectorizeOptions, spool: FeatureSpool, regions: MapRegions
 ) -> VectorizeResult:
@@ -200,7 +206,6 @@ def _describe(
     area_map_px = np.bincount(
         regions.graph.label, weights=regions.graph.area_map_px, minlength=len(source.classes) + 1
     ).tolist()
-    limit = _MANY_OBJECTS[options.object_type] if options.max_objects is None else options.max_objects
     return VectorizeResult(
         path=writer.path,
         objects={c.name: spool.objects[k] for k, c in enumerate(source.classes, 1)},
@@ -213,22 +218,22 @@ def _describe(
         frame=options.frame,
         scale_level0_px_per_map_px=source.frame.scale_level0_px_per_map_px,
         offset_level0_px=source.frame.offset_level0_px,
-        tolerance_um=_tolerance_um(options, source),
+        tolerance_um=options.tolerance_um_at(source.mpp_map),
         min_area_um2=options.min_area,
         min_hole_um2=options.min_hole,
         max_vertices=options.max_vertices,
-        max_objects=limit,
-        warnings=_warnings(spool, writer.json_bytes, changed, options, limit),
+        max_objects=options.warned_objects,
+        warnings=_warnings(spool, writer.json_bytes, changed, options),
     )
 
 
 def _warnings(
-    spool: FeatureSpool, json_bytes: int, changed_fraction: float, options: VectorizeOptions, max_objects: int
+    spool: FeatureSpool, json_bytes: int, changed_fraction: float, options: VectorizeOptions
 ) -> tuple[str, ...]:
-    count = spool.objects.total()
+    count, limit = spool.objects.total(), options.warned_objects
     warnings: list[str] = []
-    if 0 < max_objects < count:
-        warnings.append(_TOO_MANY[options.object_type].format(count=count, limit=max_objects))
+    if 0 < limit < count:
+        warnings.append(_TOO_MANY[options.object_type].format(count=count, limit=limit))
     if spool.most_vertices > _MANY_VERTICES:
         warnings.append(
             f"one object has {spool.most_vertices} vertices: QuPath takes seconds to read and draw it. "
@@ -237,7 +242,7 @@ def _warnings(
     if json_bytes > _LARGE_JSON_BYTES:
         warnings.append(
             f"{json_bytes / 1e6:.0f} MB of GeoJSON when unpacked: QuPath needs more than a gigabyte of memory "
-            "to read it. Raise tolerance_um and min_area_um2."
+            "to read it. Raise tolerance and min_area."
         )
     usual = VectorizeOptions()
     wanted = options.min_area > usual.min_area or options.min_hole > usual.min_hole

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.options import VectorizeOptions
+from sampath_wsi.options.stages import Frame
 from sampath_wsi.probability import entropy_term_bit
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.qupath import ObjectWriter, encode_object
-from sampath_wsi.stages.vectorize.options import VectorizeOptions
-from sampath_wsi.stages.vectorize.source import ClassMap, Frame, Source, Window, open_source, rounded_box, windows
+from sampath_wsi.stages.vectorize.source import ClassMap, Source, Window, open_source, rounded_box, windows
 
 _NAMESPACE = UUID("3f1f2a4e-9c44-4a3c-8a55-6d0e7a3c5b10")
 _WINDOW_MAP_PX = 1024
@@ -92,7 +93,7 @@ def write_tile_objects(
     out
         The file to write: ``.geojson.gz``, ``.geojson`` or ``.json``; put in place when whole.
     frame
-        As for :class:`sampath_wsi.stages.vectorize.options.VectorizeOptions`.
+        As for :class:`sampath_wsi.options.VectorizeOptions`.
 
     Raises
     ------

@@ -253,7 +253,7 @@ class Experiment:
 
 
 def plan_experiments(config: Mapping[str, Any], train_version: int = 1) -> dict[str, Experiment]:
-    """Return the experiments of a checked configuration (:func:`sampath_wsi.runs.config.load_config`), by data set."""
+    """Return the experiments of a checked configuration (:func:`sampath_wsi.options.load_config`), by data set."""
     smoke, section = bool(config["smoke"]), config["experiments"]
     data_sets = {name: section[name] for name in TITLES}
     if smoke:

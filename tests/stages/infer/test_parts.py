@@ -17,15 +17,13 @@ from typer.testing import CliRunner
 
 from sampath_wsi.cli import app
 from sampath_wsi.errors import ConfigError, StoreError
-from sampath_wsi.slides import inspect_slide
 from sampath_wsi.stages.infer import parts
 from sampath_wsi.stages.infer.join import join
 from sampath_wsi.stages.infer.parts import Part, parts_folder
 from sampath_wsi.stages.infer.stage import InferResult, infer
-from sampath_wsi.stages.tile import TileOptions, tile_slide
 from sampath_wsi.stores.integrity import find_damage, set_aside
 from sampath_wsi.stores.store import GrowingStore, open_store
-from tests.helpers import ColourModel, blob_slide, model_spec, write_slide
+from tests.helpers import SPEC, ColourModel, blob_slide, ready, tile, write_slide
 
 BATCH = 4
 
@@ -33,9 +31,7 @@ BATCH = 4
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiles")
-    tile_slide(
-        inspect_slide(blob_slide(folder / "s.tif")), folder / "tiles.zarr", TileOptions(0.5, 64, 16, 4), slide_id="a"
-    )
+    tile(blob_slide(folder / "s.tif"), folder / "tiles.zarr")
     return folder / "tiles.zarr"
 
 
@@ -50,7 +46,7 @@ def run(
     tiles: Path, out: Path, part: Part | None = None, *, batch: int = BATCH, weights: str = "f", at_most: int = 10**6
 ) -> InferResult:
     """A job, which fails after so many batches."""
-    frame = replace(model_spec(open_store(tiles, "tiles")[1].grid), weights_sha256=weights * 64)
+    spec = replace(SPEC, weights_sha256=weights * 64)
 
     class Model(ColourModel):
         def __call__(self, rgb):  # type: ignore[no-untyped-def]
@@ -58,7 +54,7 @@ def run(
                 raise RuntimeError("killed")
             return super().__call__(rgb)
 
-    return infer(tiles, out, frame, lambda: Model(frame), precision="fp32", batch=batch, part=part)
+    return infer(tiles, out, ready(spec, lambda: Model(spec), batch=batch), part=part)
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -108,7 +104,7 @@ def test_a_slide_that_is_finished_is_shared_without_computing_it_again(
 def test_a_slide_without_tissue(tmp_path: Path, of: int) -> None:
     blank = write_slide(tmp_path / "s.tif", np.full((300, 300, 3), 245, np.uint8))
     tiles, out = tmp_path / "tiles.zarr", tmp_path / "p.zarr"
-    tile_slide(inspect_slide(blank), tiles, TileOptions(0.5, 64, 16, 4), slide_id="a")
+    tile(blank, tiles)
     for part in cut(of):
         run(tiles, out, part)
     join(out, of)
@@ -167,8 +163,7 @@ def killed_at(call: int, work: Callable[[], object]) -> bool:
 
 def test_a_join_that_is_killed_anywhere_goes_on(tmp_path: Path) -> None:
     tiles, made = tmp_path / "tiles.zarr", tmp_path / "made"
-    slide = inspect_slide(blob_slide(tmp_path / "s.tif", 200))
-    tile_slide(slide, tiles, TileOptions(0.5, 64, 16, 4), slide_id="a")
+    tile(blob_slide(tmp_path / "s.tif", 200), tiles)
     run(tiles, tmp_path / "whole.zarr")
     for part in cut(2):
         run(tiles, made / "p.zarr", part)
@@ -214,7 +209,7 @@ def test_parts_of_another_model_are_not_used(tiles: Path, whole: dict[str, bytes
     run(tiles, out, Part(1, 2), weights="e")
     run(tiles, out, Part(3, 4), weights="e")
     run(tiles, out, Part(2, 2))
-    with pytest.raises(StoreError, match=r"p\.zarr: shards 1/2 and 2/2 were not computed alike: weights\. Run"):
+    with pytest.raises(StoreError, match=r"p\.zarr: shards 1/2 and 2/2 were not computed alike: weights_sha256\. Run"):
         join(out, 2)
     assert run(tiles, out, Part(1, 2)).computed
     join(out, 2)
@@ -231,11 +226,16 @@ def test_what_is_wrong_with_parts_is_named(tiles: Path, tmp_path: Path) -> None:
         join(out, 2)
     assert not marker.exists()
     run(tiles, out, Part(2, 2), batch=8)
-    with pytest.raises(StoreError, match=r"shard 1/2 was not computed\. Run .* or delete .*p\.zarr\.shards and run"):
+    with pytest.raises(StoreError, match=r"shard 1/2 was not computed\. Run .* or delete .*p\.zarr\.parts and run"):
         join(out, 2)
-    run(tiles, out, Part(1, 2))
+    # Two jobs that began at once, each on a device of its own: neither could take what the other chose.
+    other = tmp_path / "other" / "p.zarr"
+    run(tiles, other, Part(1, 2))
+    shutil.copytree(parts_folder(other), parts_folder(out), dirs_exist_ok=True)
     with pytest.raises(StoreError, match="shards 1/2 and 2/2 were not computed alike: batch 4 and 8"):
         join(out, 2)
+    shutil.rmtree(parts_folder(out))
+    run(tiles, out, Part(1, 2))
     run(tiles, out, Part(2, 2))
     writing = GrowingStore.begin(Part(2, 2).path(out), open_store(tiles, "tiles")[1])
     for work in (lambda: run(tiles, out, Part(2, 2)), lambda: run(tiles, out)):
@@ -247,12 +247,12 @@ def test_what_is_wrong_with_parts_is_named(tiles: Path, tmp_path: Path) -> None:
             Part.parse(text)
     assert str(Part.parse("2/4")) == "2/4"
     assert parts._parts(out) == [Part(1, 2)]
-    assert parts_folder(out).name == "p.zarr.shards"
+    assert parts_folder(out).name == "p.zarr.parts"
 
 
 def test_the_command_that_joins(tiles: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     out, record = tmp_path / "p.zarr", tmp_path / "run" / "infer.json"
-    words = ["join", str(out), "--shards", "2", "--record", str(record)]
+    words = ["join", str(out), "--parts", "2", "--record", str(record)]
     failed = CliRunner().invoke(app, words)
     assert isinstance(failed.exception, StoreError)
     assert json.loads(record.read_text())["status"] == "failed"

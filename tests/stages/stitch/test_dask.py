@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sampath_wsi.errors import ConfigError, StoreError
+from sampath_wsi.options import StitchOptions
 from sampath_wsi.stages.stitch import compute
 from sampath_wsi.stages.stitch import stage as stitching
 from sampath_wsi.stages.stitch.stage import stitch
@@ -66,14 +67,16 @@ def test_workers_make_what_threads_make(tmp_path: Path, monkeypatch: pytest.Monk
 
         monkeypatch.setattr(compute, "_WAIT_FOR_WORKERS_S", 0.2)
         with pytest.raises(ConfigError, match=rf"dask '{address}': the scheduler has had no worker for .* Start some"):
-            stitch(source, out, dask=address)
+            stitch(source, out, StitchOptions(dask=address))
         monkeypatch.setattr(compute, "_WAIT_FOR_WORKERS_S", 60)
         workers = [
             running.enter_context(process(tmp_path / name, "worker", address, "--no-nanny", "--nthreads", "1"))
             for name in ("a", "b")
         ]
         steps: list[tuple[int, ...]] = []
-        stitch(source, out, dask=address, progress=lambda done, total, what="": steps.append((done, total)))
+        stitch(
+            source, out, StitchOptions(dask=address), progress=lambda done, total, what="": steps.append((done, total))
+        )
         assert contents(out) == contents(Path("local.ome.zarr"))
         assert any(name.startswith("4/c/") for name in contents(out)), "no level that is made of another one"
         assert steps[-1][0] == steps[-1][1] > 3
@@ -82,20 +85,20 @@ def test_workers_make_what_threads_make(tmp_path: Path, monkeypatch: pytest.Monk
         whole = shard.read_bytes()
         shard.write_bytes(whole[:50] + b"damage" + whole[56:])
         with pytest.raises(StoreError, match=r"p\.zarr: chunk 0/0/0/0 of the array 'probability' is damaged"):
-            stitch(source, Path("damaged.ome.zarr"), dask=address)
+            stitch(source, Path("damaged.ome.zarr"), StitchOptions(dask=address))
         shard.write_bytes(whole)
 
         with monkeypatch.context() as patch:
             patch.setattr(compute, "version", lambda name: {"zarr": "9.9"}.get(name) or sys.modules[name].__version__)
             patch.setattr(compute, "_SAME", ("numpy", "zarr"))
             with pytest.raises(ConfigError, match=r"the worker tcp://.* has zarr 3\..*, not 9\.9\. Install the same"):
-                stitch(source, Path("other.ome.zarr"), dask=address)
+                stitch(source, Path("other.ome.zarr"), StitchOptions(dask=address))
 
         # A worker that dies costs what it had in hand.
         def kill_one(done: int, total: int, what: str = "") -> None:
             workers[0].kill()
 
-        stitch(source, Path("killed.ome.zarr"), dask=address, progress=kill_one)
+        stitch(source, Path("killed.ome.zarr"), StitchOptions(dask=address), progress=kill_one)
         assert contents(Path("killed.ome.zarr")) == contents(out)
 
         def kill_scheduler(done: int, total: int, what: str = "") -> None:
@@ -103,7 +106,7 @@ def test_workers_make_what_threads_make(tmp_path: Path, monkeypatch: pytest.Monk
                 the_scheduler.kill()
 
         with pytest.raises(StoreError, match=r"the connection to the scheduler was lost\. Run again"):
-            stitch(source, Path("lost.ome.zarr"), dask=address, progress=kill_scheduler)
+            stitch(source, Path("lost.ome.zarr"), StitchOptions(dask=address), progress=kill_scheduler)
 
 
 def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +115,7 @@ def test_a_scheduler_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monke
     source = write_probabilities(tmp_path / "p.zarr", grid, probability)
     monkeypatch.setattr(compute, "_CONNECT_S", 0.2)
     with pytest.raises(ConfigError, match=r"dask 'tcp://127.0.0.1:1': no Dask scheduler answers there .* Start one"):
-        stitch(source, tmp_path / "s.ome.zarr", dask="tcp://127.0.0.1:1")
+        stitch(source, tmp_path / "s.ome.zarr", StitchOptions(dask="tcp://127.0.0.1:1"))
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigError, match=r"not installed here\. pip install 'sampath-wsi\[dask\]'"):
-        stitch(source, tmp_path / "s.ome.zarr", dask="tcp://127.0.0.1:1")
+        stitch(source, tmp_path / "s.ome.zarr", StitchOptions(dask="tcp://127.0.0.1:1"))

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.options import StitchOptions
 from sampath_wsi.probability import argmax_label, to_bytes
 from sampath_wsi.stages.stitch.blend import at_least, bilinear, blend, blending_ramp
-from sampath_wsi.stages.stitch.stage import StitchOptions, stitch
+from sampath_wsi.stages.stitch.stage import stitch
 from sampath_wsi.stores import pyramid
 from sampath_wsi.stores.pyramid import even, mean_2x2, mode_2x2
 from sampath_wsi.stores.store import open_store, read_array
@@ -53,7 +54,7 @@ def test_equals_a_plain_float64_reference(tmp_path: Path, overlap: int, mpp: tup
     grid = grid.keep(rng.choice(grid.tiles, size=len(grid.tiles) * 2 // 3, replace=False))
     probability = random_probability(rng, len(grid.tiles), 3, grid.tile_map_px).astype(np.float64)
     path = write_probabilities(tmp_path / "probabilities.zarr", grid, probability)
-    found, label = stitched(path, StitchOptions("float32", mask_to_tissue=False))
+    found, label = stitched(path, StitchOptions(dtype="float32", mask_to_tissue=False))
     expected = reference(grid, probability.astype(np.float32))
     assert np.abs(found - expected).max() <= 1e-6
     assert ((label == 0) == (expected.sum(0) == 0)).all()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +9,19 @@ from PIL import Image
 from sampath_wsi.errors import AnnotationError, SlideError
 from sampath_wsi.slides import SlideReader, inspect_slide
 from sampath_wsi.stages import tile as tiling
-from sampath_wsi.stages.tile import TileOptions, tile_slide
+from sampath_wsi.stages.tile import TileOptions, TileRequest, tile_slide
 from sampath_wsi.stores.store import open_store, read_array
 from sampath_wsi.tissue.mask import TissueOptions, soft_mask
-from tests.helpers import blob_slide, make_grid, write_slide
+from tests.helpers import SPEC, blob_slide, make_grid, write_slide
 
-OPTIONS = TileOptions(mpp_model=0.5, tile_model_px=64, overlap_model_px=16, output_stride=4)
 SMALL = TissueOptions(mpp=4.0, min_area_um2=500, min_hole_um2=500)
 
 
-def tiled(path: Path, out: Path, options: TileOptions = OPTIONS, **more: object):  # type: ignore[no-untyped-def]
-    return tile_slide(inspect_slide(path), out, options, slide_id="a", **more)  # type: ignore[arg-type]
+def tiled(  # type: ignore[no-untyped-def]
+    path: Path, out: Path, *, mask_path: Path | None = None, roi_path: Path | None = None, threads: int = 2, **options
+):
+    request = TileRequest(inspect_slide(path), "a", SPEC, TileOptions(**options), mask_path, roi_path)
+    return tile_slide(request, out, threads=threads)
 
 
 def test_tiles_cover_the_tissue_and_hold_its_pixels(tmp_path: Path) -> None:
@@ -182,8 +183,7 @@ def test_annotations_limit_the_region(tmp_path: Path) -> None:
         '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {"objectType": "annotation"}, '
         f'"geometry": {{"type": "Polygon", "coordinates": {square}}}}}]}}'
     )
-    options = replace(OPTIONS, tissue=TissueOptions(mpp=2.0))
-    result = tiled(path, tmp_path / "tiles.zarr", options, region_path=region)
+    result = tiled(path, tmp_path / "tiles.zarr", tissue_mpp=2, roi_path=region)
     assert result.tissue_um2 == pytest.approx(50 * 50, rel=0.1)
     assert 0 < result.tiles <= 16
 
@@ -202,7 +202,6 @@ def test_fluorescence_is_tiled_with_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_tile_that_cannot_be_read_is_named(tmp_path: Path, shared_data: Path) -> None:
-    options = TileOptions(0.5, 64, 16, 4, tissue=TissueOptions(detect=False))
     with pytest.raises(SlideError, match=r"unreadable\.svs: cannot read tile 0 \(row 0, column 0\)"):
-        tiled(shared_data / "slides" / "unreadable.svs", tmp_path / "tiles.zarr", options)
+        tiled(shared_data / "slides" / "unreadable.svs", tmp_path / "tiles.zarr", tissue=False)
     assert not (tmp_path / "tiles.zarr").exists()

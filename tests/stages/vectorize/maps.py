@@ -17,12 +17,13 @@ from scipy.ndimage import gaussian_filter
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.geometry import TileGrid
+from sampath_wsi.options import VectorizeOptions
 from sampath_wsi.stages.vectorize.objects import FeatureSpool
-from sampath_wsi.stages.vectorize.options import VectorizeOptions
 from sampath_wsi.stages.vectorize.source import ClassMap, MapFrame, Source
 from sampath_wsi.stages.vectorize.stage import draw_map
 from sampath_wsi.stages.vectorize.survey import MapRegions
-from sampath_wsi.stores.store import GrowingStore, Provenance
+from sampath_wsi.stores.provenance import ModelRecord, Provenance
+from sampath_wsi.stores.store import GrowingStore
 from tests.helpers import make_grid, slide_record
 
 CLASSES = tuple(
@@ -160,9 +161,9 @@ def write_segmentation(
         probability = np.zeros((len(classes), height, width), np.uint8)
         for channel in range(len(classes)):
             probability[channel][label_map == channel + 1] = 255
-    slide = {**slide_record(), "qupath_offset_level0_px": list(qupath_offset)}
-    options = {"classes": [{"name": c.name, "color": list(c.color)} for c in classes]}
-    store = GrowingStore.begin(path, Provenance("segmentation", slide, grid, options))
+    model = ModelRecord(name="test", weights_sha256="0", classes=classes)
+    made_by = Provenance("segmentation", slide_record(qupath_offset=qupath_offset), grid, model=model)
+    store = GrowingStore.begin(path, made_by)
     for name, values, axes in (("0", probability, "cyx"), ("labels/classes/0", label_map, "yx")):
         leading = values.shape[:-2]
         store.array(

@@ -13,8 +13,8 @@ import shapely
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, StoreError
+from sampath_wsi.options import VectorizeOptions
 from sampath_wsi.stages.vectorize import stage
-from sampath_wsi.stages.vectorize.options import VectorizeOptions
 from sampath_wsi.stages.vectorize.stage import vectorize
 from tests.geojson_validator import validate
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampath_wsi.errors import ConfigError, DataError
-from sampath_wsi.runs.config import load_config
+from sampath_wsi.options import load_config
 from sampath_wsi.training.experiments.plan import Experiment, Run, plan_experiments
 from sampath_wsi.training.scoring.paper import BEST_WEIGHTS, LABELS, printed
 from tests.conftest import ROOT
@@ -19,7 +19,7 @@ WEIGHT = st.one_of(st.none(), st.floats(0, 3, allow_subnormal=False))
 
 
 def plan(**changes: Any) -> dict[str, Experiment]:
-    return plan_experiments(load_config({"slides": "x.tsv", **changes}))
+    return plan_experiments(load_config({"slides": "x.tsv", **changes}).model_dump(mode="json"))
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +112,7 @@ def test_only_what_changes_a_training_changes_its_folder(tmp_path: Path) -> None
 
     def card(version: int = 1, device: str = "auto", **own: Any) -> Path:
         section = {"device": device, "crag": {"recipe": str(recipe), **own}}
-        config = load_config({"slides": "x", "experiments": section})
+        config = load_config({"slides": "x", "experiments": section}).model_dump(mode="json")
         return plan_experiments(config, version)["crag"].card("official", "sampath-seed0")
 
     first = card()
