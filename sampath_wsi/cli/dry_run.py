@@ -88,12 +88,15 @@ def say_pictures(files: Iterable[Path], what: str) -> None:
 
 def say_training(run: Run) -> None:
     """Print the plan of a training."""
-    recipe, classes = run.recipe, ", ".join(run.classes)
+    from sampath_wsi.machine.device import first_device
+    from sampath_wsi.training.weights import describe_weights
+
+    recipe, device, classes = run.recipe, first_device(run.options.device).type, ", ".join(run.classes)
     print(
         f"{run.out}: recipe {recipe.name}, {recipe.epochs} epochs of {run.batches} batches of {recipe.batch_size} "
-        f"tiles of {recipe.tile_px} px, {run.val_tiles} tiles to validate on, on {run.device}; classes {classes}"
+        f"tiles of {recipe.tile_px} px, {run.val_tiles} tiles to validate on, on {device}; classes {classes}"
     )
-    begins = f"begins with {'; '.join(run.weights) or 'fresh weights'}"
+    begins = f"begins with {'; '.join(describe_weights(recipe)) or 'fresh weights'}"
     print(f"{run.out}: {begins if run.checkpoint is None else f'goes on after {run.checkpoint}'}")
 
 

@@ -39,22 +39,9 @@ log = logging.getLogger(__name__)
 class RunState:
     """How far a run is; all of it is in every checkpoint.
 
-    Attributes
-    ----------
-    epoch, batch
-        What comes next: epochs, and batches of this epoch, that are done.
-    step
-        Optimiser steps that are done.
-    losses
-        Of the batches of this epoch.
-    scores
-        Of the last validation: see :meth:`ConfusionMatrix.scores`, and ``loss``.
-    best
-        The best macro Dice of the validation so far.
-    rows
-        The table, a row an epoch.
-    seconds
-        Of training.
+    ``epoch``, ``batch`` (of this epoch) and ``step`` (of the optimiser) count what is done. ``losses`` are those of the
+    batches of this epoch, ``scores`` those of the last validation (:meth:`ConfusionMatrix.scores`, and ``loss``),
+    ``best`` is the best macro Dice so far. ``rows`` are the table, one an epoch, ``seconds`` those of training.
     """
 
     epoch: int = 0
@@ -87,14 +74,14 @@ class TrainingLoop:
         self._run, self._recipe, self._rank, self._progress = run, run.recipe, rank, progress
         self._device = model.mean.device
         self._tiles = run.tiles(rank, self._device.type)
-        parameters, weight_decay = trainable_parameters(model), run.recipe.optimiser.weight_decay
-        self._optimiser = torch.optim.AdamW(parameters, weight_decay=weight_decay)
+        self._parameters = trainable_parameters(model)
+        self._optimiser = torch.optim.AdamW(self._parameters, weight_decay=run.recipe.optimiser.weight_decay)
         # Where the precision is not fp16 it does nothing.
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=run.recipe.precision == "fp16")
         self._parallel: DistributedDataParallel | None = None
         self._writer: SummaryWriter | None = None
-        self._began = self._saved = time.monotonic()
-        self._done = 0
+        self._began_s = self._saved_s = time.monotonic()
+        self._batches_done = 0
 
     def resume(self, checkpoint: Path) -> None:
         """Go on after a checkpoint as if nothing had happened.
@@ -121,18 +108,17 @@ class TrainingLoop:
         ModelError
             If the loss is not finite.
         """
-        now = time.monotonic()
-        self._began, self._saved = now - self.state.seconds, now
-        self._set_learning_rate()
+        self._saved_s = time.monotonic()
+        self._began_s = self._saved_s - self.state.seconds
         if torch.distributed.is_initialized():
             # No buffer changes in training.
             self._parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
         with self._tensorboard():
             while self.state.epoch < self._recipe.epochs:
                 self._train_epoch()
-                if (self.state.epoch + 1) % self._recipe.validate_every == 0:
+                if validated := (self.state.epoch + 1) % self._recipe.validate_every == 0:
                     self._validate()
-                self._end_epoch()
+                self._end_epoch(validated)
 
     # -- training ---------------------------------------------------------------------------------------------
 
@@ -140,19 +126,20 @@ class TrainingLoop:
         state, batches = self.state, self._tiles.batches
         self.model.train()
         for batch in self._tiles.training(state.epoch, state.batch):
-            ends_step = (state.batch + 1) % self._recipe.accumulate == 0 or state.batch + 1 == batches
+            last = state.batch + 1 == batches
+            ends_step = last or (state.batch + 1) % self._recipe.accumulate == 0
             self.train_batch(batch, ends_step)
             state.batch += 1
             if ends_step:
                 self._step()
-            self._tell_progress()
+            if self._progress is not None:
+                self._batches_done += 1
+                left = (self._recipe.epochs - state.epoch) * batches - state.batch
+                self._progress(self._batches_done, self._batches_done + left, f"batches (epoch {state.epoch + 1})")
             # Between the batches of one step there are gradients, which a checkpoint does not hold; after the last
             # batch of an epoch come its validation and its own checkpoint.
-            if (
-                ends_step
-                and state.batch < batches
-                and time.monotonic() - self._saved >= 60 * self._run.options.checkpoint_minutes
-            ):
+            due = time.monotonic() - self._saved_s >= 60 * self._run.options.checkpoint_minutes
+            if due and ends_step and not last:
                 self._save()
 
     def train_batch(self, batch: Batch | SampathError, ends_step: bool) -> None:
@@ -174,8 +161,10 @@ class TrainingLoop:
         """
         raise_everywhere(batch if isinstance(batch, SampathError) else None)
         assert not isinstance(batch, SampathError)
-        images, labels = self._here(batch)
-        self._seed_batch()
+        images, labels = (tensor.to(self._device, non_blocking=True) for tensor in batch)
+        # What is random in a model (dropout, say) depends on seed and batch alone, so that a run can be resumed.
+        entropy = (self._recipe.seed, self.state.epoch, self.state.batch, self._rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
         part = self._thinned(labels)
         # With the mean over the processes the gradient is that of one process with the whole batch.
         labelled = mean_of_processes(float((part > 0).sum())) if self._recipe.loss.cross_entropy else None
@@ -208,15 +197,22 @@ class TrainingLoop:
             )
         return logits, terms
 
+    def _thinned(self, labels: Tensor) -> Tensor:
+        """Take the pixels of label maps ``(B, H, W)`` that count in the loss."""
+        stride = self._recipe.loss.stride
+        return labels[:, stride // 2 :: stride, stride // 2 :: stride]
+
     def _step(self) -> None:
-        self._scaler.unscale_(self._optimiser)
-        if (largest := self._recipe.optimiser.clip_norm) is not None:
-            nn.utils.clip_grad_norm_(trainable_parameters(self.model), largest)
-        self._scaler.step(self._optimiser)
+        optimiser, largest_norm = self._optimiser, self._recipe.optimiser.clip_norm
+        for group in optimiser.param_groups:
+            group["lr"] = self._learning_rate
+        self._scaler.unscale_(optimiser)
+        if largest_norm is not None:
+            nn.utils.clip_grad_norm_(self._parameters, largest_norm)
+        self._scaler.step(optimiser)
         self._scaler.update()
-        self._optimiser.zero_grad()
+        optimiser.zero_grad()
         self.state.step += 1
-        self._set_learning_rate()
         self._note({"train/loss": self.state.losses[-1], "learning_rate": self._learning_rate})
 
     @property
@@ -225,36 +221,12 @@ class TrainingLoop:
         steps = -(-self._tiles.batches // self._recipe.accumulate)
         return self._recipe.optimiser.rate(self.state.step, steps, self._recipe.epochs)
 
-    def _set_learning_rate(self) -> None:
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._learning_rate
-
-    def _seed_batch(self) -> None:
-        """What is random in a model (dropout, say) depends on seed and batch alone, so that a run can be resumed."""
-        entropy = (self._recipe.seed, self.state.epoch, self.state.batch, self._rank)
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
-
-    def _thinned(self, labels: Tensor) -> Tensor:
-        """Take the pixels of label maps ``(B, H, W)`` that count in the loss."""
-        stride = self._recipe.loss.stride
-        return labels[:, stride // 2 :: stride, stride // 2 :: stride]
-
-    def _here(self, batch: Batch) -> Batch:
-        images, labels = (tensor.to(self._device, non_blocking=True) for tensor in batch)
-        return images, labels
-
     # -- validation -------------------------------------------------------------------------------------------
 
     def _validate(self) -> None:
-        """Count pixels at the labels' resolution, in all processes, and keep the weights if they are the best.
-
-        Raises
-        ------
-        SampathError
-            If a tile cannot be read.
-        """
-        classes = len(self._run.classes)
-        matrix, loss, tiles = ConfusionMatrix.empty(classes), 0.0, 0
+        """Count pixels at the labels' resolution, in all processes, and keep the weights if they are the best."""
+        state, classes = self.state, self._run.classes
+        matrix, loss, tiles = ConfusionMatrix.empty(len(classes)), 0.0, 0
         problem: SampathError | None = None
         self.model.eval()
         with torch.inference_mode():
@@ -263,39 +235,36 @@ class TrainingLoop:
                     # Processes do not validate in step: the others hear of it at the end.
                     problem = batch
                     break
-                images, labels = self._here(batch)
+                images, labels = (tensor.to(self._device, non_blocking=True) for tensor in batch)
                 logits, terms = self.batch_loss(images, self._thinned(labels))
                 predicted = predict_labels(upsample_logits(logits, (labels.shape[1], labels.shape[2])))
-                matrix += ConfusionMatrix.of(labels.cpu().numpy(), predicted.cpu().numpy(), classes)
+                matrix += ConfusionMatrix.of(labels.cpu().numpy(), predicted.cpu().numpy(), len(classes))
                 loss, tiles = loss + float(terms.total) * len(labels), tiles + len(labels)
         raise_everywhere(problem)
-        counted = from_every_process((matrix, loss, tiles))
-        matrix = sum((each[0] for each in counted), ConfusionMatrix.empty(classes))
-        loss, tiles = sum(each[1] for each in counted), sum(each[2] for each in counted)
-        state = self.state
-        state.scores = {"loss": loss / tiles} | matrix.scores(self._run.classes)
+        matrices, losses, counts = zip(*from_every_process((matrix, loss, tiles)), strict=True)
+        state.scores = {"loss": sum(losses) / sum(counts)}
+        state.scores |= sum(matrices, ConfusionMatrix.empty(len(classes))).scores(classes)
+        self._note({f"val/{name}": value for name, value in state.scores.items()})
         # Without any labelled pixel there is no Dice; some checkpoint must be the best.
         dice = state.scores.get("macro/dice", 0.0)
         if state.best is None or dice > state.best:
             state.best = dice
             if self._rank == 0:
                 write_checkpoint(self._run.best, {"weights": self.model.state_dict(), "scores": state.scores})
-        self._note({f"val/{name}": value for name, value in state.scores.items()})
 
     # -- what is written --------------------------------------------------------------------------------------
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self, validated: bool) -> None:
         """Write the row of the epoch and its checkpoint; a resumed run goes on in the same table."""
         state = self.state
-        self._take_time()
         row: dict[str, float] = {
             "epoch": state.epoch + 1,
             "step": state.step,
             "learning_rate": self._learning_rate,
-            "seconds": round(state.seconds, 1),
+            "seconds": round(time.monotonic() - self._began_s, 1),
             "train/loss": round(sum(state.losses) / len(state.losses), 6),
         }
-        if (state.epoch + 1) % self._recipe.validate_every == 0:
+        if validated:
             row |= {f"val/{name}": round(value, 6) for name, value in state.scores.items()}
         state.rows.append(row)
         state.epoch, state.batch, state.losses = state.epoch + 1, 0, []
@@ -306,7 +275,8 @@ class TrainingLoop:
         self._save()
 
     def _save(self) -> None:
-        self._take_time()
+        self._saved_s = time.monotonic()
+        self.state.seconds = self._saved_s - self._began_s
         if self._rank == 0:
             record = {
                 "weights": self.model.state_dict(),
@@ -315,17 +285,6 @@ class TrainingLoop:
                 "state": asdict(self.state),
             }
             write_checkpoint(self._run.last, record)
-        self._saved = time.monotonic()
-
-    def _take_time(self) -> None:
-        self.state.seconds = time.monotonic() - self._began
-
-    def _tell_progress(self) -> None:
-        if self._progress is not None:
-            state, batches = self.state, self._tiles.batches
-            self._done += 1
-            left = (self._recipe.epochs - state.epoch) * batches - state.batch
-            self._progress(self._done, self._done + left, f"batches (epoch {state.epoch + 1})")
 
     @contextmanager
     def _tensorboard(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -193,7 +194,7 @@ def _reason(error: ValidationError) -> str:
 
 
 def with_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The content of a recipe with some keys set, and its architecture spelled out if it is a template's name.
+    """Return the content of a recipe with some keys set, its architecture spelled out if it is a template's name.
 
     Parameters
     ----------
@@ -210,26 +211,22 @@ def with_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[st
     ModelError
         If there is no template of the architecture's name.
     """
-    content = _spelled_out(content)
+    content = deepcopy(content)
+    _spell_out(content)
     for override in overrides:
-        parts, value = parse_setting(override, example="loss.focal=0.5")
-        content = _spelled_out(_set(content, parts, value, override))
+        (*above, key), value = parse_setting(override, example="loss.focal=0.5")
+        section = content
+        for part in above:
+            if section.get(part) is None:
+                section[part] = {}
+            section = section[part]
+            if not isinstance(section, dict):
+                raise ConfigError(f"the override '{override}': {part} is no mapping", "Correct the key.")
+        section[key] = value
+        _spell_out(content)
     return content
 
 
-def _set(content: dict[str, Any], parts: list[str], value: Any, override: str) -> dict[str, Any]:
-    if len(parts) == 1:
-        return {**content, parts[0]: value}
-    below = content.get(parts[0])
-    if below is None:
-        below = {}
-    if not isinstance(below, dict):
-        raise ConfigError(f"the override '{override}': {parts[0]} is no mapping", "Correct the key.")
-    return {**content, parts[0]: _set(below, parts[1:], value, override)}
-
-
-def _spelled_out(content: dict[str, Any]) -> dict[str, Any]:
-    architecture = content.get("architecture")
-    if not isinstance(architecture, str):
-        return content
-    return {**content, "architecture": template_card(architecture).architecture.model_dump(mode="json")}
+def _spell_out(content: dict[str, Any]) -> None:
+    if isinstance(name := content.get("architecture"), str):
+        content["architecture"] = template_card(name).architecture.model_dump(mode="json")

@@ -15,14 +15,12 @@ import torch
 
 from sampath_wsi.errors import ConfigError, DataError, ModelError
 from sampath_wsi.files import write_json, written_aside
-from sampath_wsi.machine.device import first_device, settle_arithmetic
 from sampath_wsi.model.checkpoints import read_checkpoint
 from sampath_wsi.training import require_extra
 from sampath_wsi.training.data.leakage import find_leakage
 from sampath_wsi.training.data.prepared import read_prepared
 from sampath_wsi.training.recipe import read_recipe
-from sampath_wsi.training.tiles import TrainingTiles, read_tiles
-from sampath_wsi.training.weights import describe_weights
+from sampath_wsi.training.tiles import TrainingTiles
 
 _IN_LAST = ("weights", "optimiser", "scaler", "state")
 
@@ -116,7 +114,10 @@ class Run:
             )
         tiles = self.tiles()
         self.batches, self.val_tiles = tiles.batches, tiles.val_tiles
-        self._warn_of_leakage()
+        splits_of = {name: self.data.split(name) for name in (self.recipe.train_split, self.recipe.val_split)}
+        leakage = find_leakage(splits_of, self.data.sizes_px)
+        if leakage.leaks:
+            log.warning("%s: the scores of the validation will be too good", leakage.summary)
         self.checkpoint = self._find_checkpoint(resume)
 
     def tiles(self, rank: int = 0, device: str = "cpu") -> TrainingTiles:
@@ -129,23 +130,7 @@ class Run:
         """
         # A CPU has no time to wait for other processes.
         workers = 0 if self.options.workers is None and device == "cpu" else self.options.workers
-        return read_tiles(self.recipe, self.data, rank, self.options.devices, workers)
-
-    @property
-    def device(self) -> str:
-        """The kind of device that the run would be given."""
-        return first_device(self.options.device).type
-
-    @property
-    def weights(self) -> tuple[str, ...]:
-        """With which weights the run begins: see :func:`~sampath_wsi.training.weights.describe_weights`."""
-        return describe_weights(self.recipe)
-
-    def settle(self) -> None:
-        """Let torch compute in this process as the options say."""
-        if self.options.threads:
-            torch.set_num_threads(self.options.threads)
-        settle_arithmetic()
+        return TrainingTiles(self.recipe, self.data, rank, self.options.devices, workers)
 
     def claim(self) -> None:
         """Say in ``run.json`` whose the folder is."""
@@ -169,12 +154,6 @@ class Run:
                 f"the run in {self.out} has another recipe or other data ({difference})", "Name another folder."
             )
         return self.last
-
-    def _warn_of_leakage(self) -> None:
-        splits = {name: self.data.split(name) for name in (self.recipe.train_split, self.recipe.val_split)}
-        leakage = find_leakage(splits, self.data.sizes_px)
-        if leakage.leaks:
-            log.warning("%s: the scores of the validation will be too good", leakage.summary)
 
 
 def write_checkpoint(path: Path, record: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -140,24 +139,50 @@ def share_of(keys: Sequence[Key], batch_size: int, rank: int, world: int) -> lis
     return [list(keys[first : first + share]) for first in firsts]
 
 
-@dataclass(frozen=True)
 class TrainingTiles:
-    """The tiles that one of several processes reads for training and validation; made by :func:`read_tiles`.
+    """The tiles that one of several processes reads for training and validation.
+
+    Parameters
+    ----------
+    rank, world
+        Number of the process, and how many there are.
+    workers
+        Processes that read the tiles; None: as many as cores are left beside a GPU.
 
     Attributes
     ----------
     batches, val_tiles
         Of an epoch, and of its validation, in all processes.
+
+    Raises
+    ------
+    ConfigError
+        If the batches cannot be divided among the processes.
+    DataError
+        If a split is empty, or too small for a batch.
     """
 
-    batches: int
-    val_tiles: int
-    _train: TileDataset
-    _val: TileDataset
-    _recipe: Recipe
-    _rank: int
-    _world: int
-    _workers: int
+    def __init__(
+        self, recipe: Recipe, data: PreparedData, rank: int = 0, world: int = 1, workers: int | None = 0
+    ) -> None:
+        self._recipe, self._rank, self._world = recipe, rank, world
+        self._workers = max(1, min(_MOST_WORKERS, cores() // world - 1)) if workers is None else workers
+        self._train = TileDataset(data, data.split(recipe.train_split), recipe.tile_px, recipe.augment, recipe.seed)
+        self._val = TileDataset(data, data.split(recipe.val_split), recipe.tile_px)
+        length = recipe.tiles_per_epoch or len(self._train)
+        self.batches, self.val_tiles = length // recipe.batch_size, len(self._val)
+        if recipe.batch_size % world:
+            raise ConfigError(
+                f"a batch of {recipe.batch_size} cannot be divided among {world} devices",
+                "Change batch_size in the recipe, or the number of devices.",
+            )
+        if not self.batches:
+            raise DataError(
+                f"an epoch has {length} tiles, less than one batch of {recipe.batch_size}",
+                "Lower batch_size or raise tiles_per_epoch in the recipe.",
+            )
+        if self.val_tiles < world:
+            raise DataError(f"the validation has {self.val_tiles} tiles for {world} devices", "Use fewer devices.")
 
     def training(self, epoch: int, first_batch: int = 0) -> DataLoader[Any]:
         """Read the batches of an epoch (or errors) from one of them on; they depend on seed and epoch alone."""
@@ -166,8 +191,8 @@ class TrainingTiles:
 
     def validation(self) -> DataLoader[Any]:
         """Read this process's batches of the validation (or errors)."""
-        share, size = [(0, index) for index in range(self._rank, len(self._val), self._world)], self._recipe.batch_size
-        size //= self._world
+        share = [(0, index) for index in range(self._rank, self.val_tiles, self._world)]
+        size = self._recipe.batch_size // self._world
         return self._load(self._val, [share[first : first + size] for first in range(0, len(share), size)])
 
     def _load(self, tiles: TileDataset, batches: list[list[Key]]) -> DataLoader[Any]:
@@ -179,43 +204,6 @@ class TrainingTiles:
             worker_init_fn=_end_quietly,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-def read_tiles(
-    recipe: Recipe, data: PreparedData, rank: int = 0, world: int = 1, workers: int | None = 0
-) -> TrainingTiles:
-    """Choose the tiles of one of several processes.
-
-    Parameters
-    ----------
-    workers
-        Processes that read them; None: as many as cores are left beside a GPU.
-
-    Raises
-    ------
-    ConfigError
-        If the batches cannot be divided among the processes.
-    DataError
-        If a split is empty, or too small for a batch.
-    """
-    if recipe.batch_size % world:
-        raise ConfigError(
-            f"a batch of {recipe.batch_size} cannot be divided among {world} devices",
-            "Change batch_size in the recipe, or the number of devices.",
-        )
-    train = TileDataset(data, data.split(recipe.train_split), recipe.tile_px, recipe.augment, recipe.seed)
-    val = TileDataset(data, data.split(recipe.val_split), recipe.tile_px)
-    length = recipe.tiles_per_epoch or len(train)
-    if length < recipe.batch_size:
-        raise DataError(
-            f"an epoch has {length} tiles, less than one batch of {recipe.batch_size}",
-            "Lower batch_size or raise tiles_per_epoch in the recipe.",
-        )
-    if len(val) < world:
-        raise DataError(f"the validation has {len(val)} tiles for {world} devices", "Use fewer devices.")
-    if workers is None:
-        workers = max(1, min(_MOST_WORKERS, cores() // world - 1))
-    return TrainingTiles(length // recipe.batch_size, len(val), train, val, recipe, rank, world, workers)
 
 
 def _collated(batch: Any) -> Any:

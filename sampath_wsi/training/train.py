@@ -10,7 +10,7 @@ import torch
 
 from sampath_wsi import __version__
 from sampath_wsi.errors import ConfigError
-from sampath_wsi.machine.device import describe_machine
+from sampath_wsi.machine.device import describe_machine, settle_arithmetic
 from sampath_wsi.model.bundle import save_bundle
 from sampath_wsi.model.card import EncoderProvenance, ModelCard
 from sampath_wsi.model.checkpoints import read_checkpoint
@@ -48,18 +48,17 @@ def train(run: Run, progress: Progress | None = None) -> Path:
         If the loss is not finite, or a model or checkpoint to start from cannot be used.
     """
     recipe, options = run.recipe, run.options
-    run.settle()
     with held_devices(options.device, options.devices) as devices:
         if recipe.precision == "fp16" and devices[0].type == "cpu":
             raise ConfigError(
                 f"the recipe {recipe.name} wants fp16, which a CPU cannot train in", "Use precision: bf16 or fp32."
             )
         run.claim()
-        model, encoders = begin_model(recipe, run.classes)
+        model, encoders = _begin(run, devices[0])
         machine = describe_machine(devices[0], options.devices, options.threads)
         log.info("train: recipe %s, %s, on %s", recipe.name, recipe.precision, machine)
         with processes_beside(devices, partial(_take_part, run)):
-            seconds = _fit(model.to(devices[0]), run, progress=progress)
+            seconds = _fit(model, run, progress=progress)
     kept = read_checkpoint(run.best if recipe.keep == "best" else run.last)
     model.load_state_dict(kept["weights"])
     scores = kept["scores"] if "scores" in kept else kept["state"]["scores"]
@@ -69,8 +68,15 @@ def train(run: Run, progress: Progress | None = None) -> Path:
 
 def _take_part(run: Run, rank: int, device: torch.device) -> None:
     """Train in a process beside the first."""
-    run.settle()
-    _fit(begin_model(run.recipe, run.classes)[0].to(device), run, rank)
+    _fit(_begin(run, device)[0], run, rank)
+
+
+def _begin(run: Run, device: torch.device) -> tuple[SamPath, tuple[EncoderProvenance, ...]]:
+    if run.options.threads:
+        torch.set_num_threads(run.options.threads)
+    settle_arithmetic()
+    model, encoders = begin_model(run.recipe, run.classes)
+    return model.to(device), encoders
 
 
 def _fit(model: SamPath, run: Run, rank: int = 0, progress: Progress | None = None) -> float:
