@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _POLL_S = 2.0
-# Tells the processes that the holder of several GPUs starts which these are.
-_HELD_GPUS = "SAMPATH_WSI_HELD_GPUS"
 
 
 @contextmanager
@@ -104,8 +102,6 @@ def _checked_kind(request: str) -> str:
 def leased_gpus(count: int) -> Iterator[list[int]]:
     """Indices of several GPUs, held together until the block ends or the process dies; waits until so many are free.
 
-    Processes that the holder starts meanwhile get the same ones: those of a training on several GPUs are one job.
-
     Raises
     ------
     ConfigError
@@ -119,16 +115,8 @@ def leased_gpus(count: int) -> Iterator[list[int]]:
             f"{count} devices were asked for, torch {torch.__version__} sees {len(gpus)} CUDA devices",
             "Lower the number of devices.",
         )
-    if shared := os.environ.get(_HELD_GPUS):
-        yield [int(index) for index in shared.split(",")]
-        return
     with lease_several(_names(gpus), count) as positions:
-        held = [gpus[position] for position in positions]
-        os.environ[_HELD_GPUS] = ",".join(map(str, held))
-        try:
-            yield held
-        finally:
-            del os.environ[_HELD_GPUS]
+        yield [gpus[position] for position in positions]
 
 
 def _own_gpus() -> list[int]:

@@ -51,7 +51,7 @@ def sam_path_loss(
     reduction: Reduction = "mean",
     labelled_px: float | None = None,
 ) -> LossTerms:
-    """The loss of a batch; finite for finite logits, also when no pixel is labelled.
+    """Compute the loss of a batch; it is finite for finite logits, also when no pixel is labelled.
 
     Parameters
     ----------
@@ -89,14 +89,14 @@ def sam_path_loss(
 
 
 def dice_term(probability: Tensor, target: Tensor) -> Tensor:
-    """1 - Dice of each image and class: ``(B, C, H, W)`` twice -> ``(B, C)``."""
+    """Compute 1 - Dice of each image and class: ``(B, C, H, W)`` twice -> ``(B, C)``."""
     overlap = (probability * target).sum((2, 3))
     total = probability.sum((2, 3)) + target.sum((2, 3))
     return 1 - (2 * overlap + _DICE_SMOOTH) / (total + _DICE_SMOOTH)
 
 
 def focal_term(logits: Tensor, target: Tensor) -> Tensor:
-    """Sigmoid focal loss of each image and class, mean over pixels: ``(B, C, H, W)`` twice -> ``(B, C)``."""
+    """Compute the sigmoid focal loss of each image and class, mean over pixels: as :func:`dice_term`."""
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     probability = logits.sigmoid()
     of_truth = probability * target + (1 - probability) * (1 - target)
@@ -104,7 +104,7 @@ def focal_term(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def iou_term(predicted_iou: Tensor, probability: Tensor, target: Tensor) -> Tensor:
-    """Squared error of the predicted IoU of each image and class -> ``(B, C)``."""
+    """Compute the squared error of the predicted IoU of each image and class -> ``(B, C)``."""
     with torch.no_grad():
         mask = (probability >= 0.5).to(target.dtype)
         overlap = (mask * target).sum((2, 3))
@@ -114,7 +114,7 @@ def iou_term(predicted_iou: Tensor, probability: Tensor, target: Tensor) -> Tens
 
 
 def cross_entropy_term(logits: Tensor, labels: Tensor, labelled_px: float | None = None) -> Tensor:
-    """Softmax cross-entropy over the labelled pixels of a batch; 0 where there are none."""
+    """Compute the softmax cross-entropy over the labelled pixels of a batch; 0 where there are none."""
     total = F.cross_entropy(logits, labels, ignore_index=0, reduction="sum")
     if labelled_px is not None:
         return total / (labelled_px or 1.0)

@@ -1,4 +1,4 @@
-"""The model before the first step of training."""
+"""The weights that a training begins with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BEFORE_CLASSES = 2
 
 
 def begin_model(recipe: Recipe, classes: Sequence[str]) -> tuple[SamPath, tuple[EncoderProvenance, ...]]:
-    """Fresh weights drawn from the recipe's seed, those of another model, or those of pretrained encoders.
+    """Build a model with fresh weights drawn from the recipe's seed, those of another model, or pretrained encoders.
 
     Of another model everything is taken over; its classes by name, so that a model for other classes can be begun with
     it: classes that it does not know begin with fresh prompts.
@@ -75,26 +75,26 @@ def _take_over(model: SamPath, classes: Sequence[str], bundle: Bundle) -> None:
     fresh = [name for name in classes if name not in known]
     if fresh:
         log.info("the model begins with %s; classes new to it: %s", bundle.card.name, ", ".join(fresh))
-    same = [
-        (classes.index(name) + _BEFORE_CLASSES, known.index(name) + _BEFORE_CLASSES)
-        for name in known
+    # Of each of our places that the other model has too, which place it is there.
+    places = {place: place for place in range(_BEFORE_CLASSES)}
+    places |= {
+        classes.index(name) + _BEFORE_CLASSES: place
+        for place, name in enumerate(known, _BEFORE_CLASSES)
         if name in classes
-    ]
-    ours, theirs = (list(places) for places in zip(*[(k, k) for k in range(_BEFORE_CLASSES)], *same, strict=True))
+    }
     state, source = model.state_dict(), bundle.model.state_dict()
     for key, tensor in state.items():
         if _ROWS.fullmatch(key):
-            tensor[ours] = source[key][theirs]
+            tensor[list(places)] = source[key][list(places.values())]
         elif network := _NETWORKS.fullmatch(key):
-            if int(network[2]) in ours:
-                place = theirs[ours.index(int(network[2]))]
-                tensor.copy_(source[f"{network[1]}{place}{network[3]}"])
+            if int(network[2]) in places:
+                tensor.copy_(source[f"{network[1]}{places[int(network[2])]}{network[3]}"])
         else:
             tensor.copy_(source[key])
 
 
 def wanted_encoders(recipe: Recipe, spec: PretrainedSpec) -> tuple[str | None, str | None]:
-    """What to load for (SAM, pathology): ``auto`` resolved, and nothing for a pathology encoder that is not there.
+    """Return what to load for (SAM, pathology): ``auto`` resolved, nothing for a pathology encoder that is not there.
 
     Raises
     ------

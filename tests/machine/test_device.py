@@ -39,7 +39,7 @@ def start(folder: Path, names: list[str]) -> tuple[subprocess.Popen[str], int]:
     return process, int(process.stdout.readline())
 
 
-def test_two_processes_hold_two_devices_and_a_killed_one_frees_its_own(tmp_path: Path) -> None:
+def test_a_killed_process_frees_its_device(tmp_path: Path) -> None:
     names = ["GPU-a", "GPU-b"]
     (first, first_held), (second, second_held) = start(tmp_path, names), start(tmp_path, names)
     assert (first_held, second_held) == (0, 1)
@@ -125,7 +125,7 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
         lock.unlink()
 
 
-def test_concurrent_jobs_take_different_gpus_wherever_their_temporary_files_go(jobs: Jobs, tmp_path: Path) -> None:
+def test_jobs_take_different_gpus_whatever_their_tmpdir(jobs: Jobs, tmp_path: Path) -> None:
     assert [jobs.held(), jobs.held(TMPDIR=str(tmp_path)), jobs.held(2)] == ["0", "1", "2 3"]
     fifth = jobs.start()
     assert says_nothing(fifth)
@@ -151,7 +151,7 @@ def test_several_gpus_are_held_together_or_not_at_all(jobs: Jobs) -> None:
     assert output(four).readline().strip() == "0 1 2 3"
 
 
-def test_processes_of_one_job_share_its_gpus(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_training_holds_all_its_gpus(jobs: Jobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     uuid = f"test-{jobs.of}-"
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=f"{uuid}{i}"))
@@ -159,7 +159,7 @@ def test_processes_of_one_job_share_its_gpus(jobs: Jobs, monkeypatch: pytest.Mon
         monkeypatch.delenv(name, raising=False)
     with held_devices("auto", 2) as held:
         assert [str(device) for device in held] == ["cuda:0", "cuda:1"]
-        assert jobs.held(2) == "0 1"
+        assert says_nothing(jobs.start(CUDA_VISIBLE_DEVICES="0,1"))
     with pytest.raises(ConfigError, match="3 devices were asked for"), leased_gpus(3):
         pass
 

@@ -57,7 +57,7 @@ def test_the_epoch_that_is_wanted_becomes_the_model(data: Path, tmp_path: Path, 
     assert same == {"best": keep == "best", "last": keep == "last"}
 
 
-def test_two_runs_of_one_seed_are_the_same_and_one_of_another_is_not(data: Path, tmp_path: Path) -> None:
+def test_the_seed_alone_determines_a_run(data: Path, tmp_path: Path) -> None:
     # The encoders' dropout makes the steps themselves random, not only data and first weights.
     dropout = ("architecture.pathology.kwargs.proj_drop_rate=0.2",)
     for name, overrides in (("a", dropout), ("b", dropout), ("c", (*dropout, "seed=1"))):
@@ -106,7 +106,7 @@ def test_bf16_leaves_neck_and_decoder_in_fp32(data: Path, tmp_path: Path, monkey
     assert all(tensor.dtype == torch.float32 for tensor in last_weights(tmp_path / "run").values())
 
 
-def test_frozen_encoders_do_not_change_and_start_from_begins_there(data: Path, tmp_path: Path) -> None:
+def test_start_from_begins_there_and_frozen_encoders_stay(data: Path, tmp_path: Path) -> None:
     first = run_training(write_recipe(tmp_path, epochs=1), data, tmp_path / "first")
     recipe = write_recipe(tmp_path, epochs=1, start_from=str(first), freeze_encoders=True, accumulate=2)
     second = run_training(recipe, data, tmp_path / "second")

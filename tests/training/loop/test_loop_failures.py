@@ -43,7 +43,7 @@ def test_without_the_extra_a_training_says_how_to_install_it(
         run_training(write_recipe(tmp_path), data, tmp_path / "run")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = 4  # the training and validation batches of the first epoch: 2 and 1, and one more

@@ -36,7 +36,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
-def test_encoders_come_from_the_files_and_stay_and_the_card_says_so(weights: dict[str, Any], tmp_path: Path) -> None:
+def test_encoders_come_from_the_files_and_the_card_says_so(weights: dict[str, Any], tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, **weights, epochs=1)
     trained = run_training(recipe, write_halves(tmp_path / "data"), tmp_path / "run")
     bundle = load_bundle(trained)

@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_halves(tmp_path_factory.mktemp("prepared") / "data")
 
 
-def test_a_dry_run_says_what_a_training_would_do_and_where_it_goes_on(
+def test_a_dry_run_says_where_a_training_goes_on(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe, out = write_recipe(tmp_path, pretrained={"sam": "sam_vit_b"}, epochs=1), tmp_path / "run"
@@ -49,7 +49,7 @@ def test_a_dry_run_says_what_a_training_would_do_and_where_it_goes_on(
         say_training(Run(recipe, data, tmp_path / "other", overrides=["pretrained.sam=nope"]))
 
 
-def test_a_run_killed_at_random_steps_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_random_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, **LONG)
     run_training(recipe, data, tmp_path / "whole")
     done = subprocess.run(
