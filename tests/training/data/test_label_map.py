@@ -80,13 +80,6 @@ def test_missing_label_map_is_named() -> None:
         load_label_map("nothing")
 
 
-def test_labels_of_names() -> None:
-    label_map = LabelMap.model_validate(
-        {"name": "x", "classes": [{"name": "A", "color": (1, 2, 3), "names": ("a", "alpha")}], "ignored_names": ("Z",)}
-    )
-    assert label_map.label_of_name == {"A": 1, "a": 1, "alpha": 1, "Z": 0}
-
-
 def test_the_documentation_explains_every_key() -> None:
     text = (ROOT / "docs" / "data.md").read_text()
     section = text[text.index("## Label maps") :]

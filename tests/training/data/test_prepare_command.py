@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +67,12 @@ def test_an_error_is_one_line_and_keeps_finished_data(
     assert "valid_0.png: the mask is 9 x 9 px, its image 60 x 50 px" in line
     assert (out / "samples.csv").read_text() == before
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_data_are_prepared_without_what_trains() -> None:
+    code = (
+        "import pkgutil, sys, sampath_wsi.training.data as data\n"
+        "for module in pkgutil.walk_packages(data.__path__, data.__name__ + '.'): __import__(module.name)\n"
+        "print(*sorted({'torch', 'lightning', 'tensorboard'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -17,7 +17,7 @@ from sampath_wsi.training.data.prepare.masks import prepare_masks, true_mpp
 from sampath_wsi.training.data.prepared import read_prepared
 from sampath_wsi.training.data.windows import cover
 
-from .prepare_helpers import BARCODES, glas_as_crag, glas_rows, make_bcss, make_crag, make_glas_archive, save, some_glas
+from .prepare_helpers import glas_as_crag, glas_rows, make_bcss, make_crag, make_glas_archive, save, some_glas
 
 GLAS = ("train_1", "testA_12")
 
@@ -287,7 +287,3 @@ def test_real_glas_as_it_lies_here_and_as_crag(shared_data: Path, tmp_path: Path
         # Glands are darker than what lies between them on the whole, and fill a good part of each image.
         assert 0.1 < (labels == 2).mean() < 0.95
         assert image.shape[:2] == labels.shape
-
-
-def test_barcodes_are_of_both_splits() -> None:
-    assert len({b[5:7] for b in BARCODES} & set(load_label_map("bcss").test_sites)) == 2

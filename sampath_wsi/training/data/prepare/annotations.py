@@ -20,7 +20,7 @@ from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
 from sampath_wsi.training.data.pictures import check_present
 from sampath_wsi.training.data.prepare.drawn import Drawing, Painter, is_ignored, label_drawing, read_drawing
 from sampath_wsi.training.data.prepare.label_map import LabelMap, MappedClass
-from sampath_wsi.training.data.prepared import TRAIN, DatasetInfo
+from sampath_wsi.training.data.prepared import TRAIN
 from sampath_wsi.training.data.prepared_writer import LabelledImage, Summary, write_prepared
 from sampath_wsi.training.data.windows import cover
 
@@ -91,12 +91,7 @@ def prepare_annotations(
             warnings.append(
                 f"slide {slide.row.slide} has {coarsest:g} um/px only: its tiles of {mpp:g} um/px are blurred"
             )
-    info = DatasetInfo(
-        name=label_map.name,
-        classes=label_map.tissue_classes,
-        mpp=mpp,
-        description=f"{label_map.description}; {len(slides)} annotated slides, tiles of {tile_px} px".lstrip("; "),
-    )
+    info = label_map.dataset_info(mpp, f"{len(slides)} annotated slides, tiles of {tile_px} px")
     return write_prepared(out, info, sources, "slides", warnings, progress)
 
 

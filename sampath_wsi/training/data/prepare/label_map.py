@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, DataError
-from sampath_wsi.training.data.prepared import first_problem
+from sampath_wsi.training.data.prepared import DatasetInfo, first_problem
 
 SHIPPED = Path(__file__).parent / "label_maps"
 Code = Annotated[int, Field(ge=0, lt=2**16)]
@@ -78,6 +78,11 @@ class LabelMap(BaseModel):
     def tissue_classes(self) -> tuple[TissueClass, ...]:
         """The classes in the order of their labels: class ``i`` has the label ``i + 1``."""
         return tuple(TissueClass(name=c.name, color=c.color) for c in self.classes)
+
+    def dataset_info(self, mpp: float, cut: str) -> DatasetInfo:
+        """Return the description of data at ``mpp`` um/px that were cut as ``cut`` tells."""
+        description = "; ".join(filter(None, (self.description, cut)))
+        return DatasetInfo(name=self.name, classes=self.tissue_classes, mpp=mpp, description=description)
 
     @cached_property
     def label_of_name(self) -> dict[str, int]:

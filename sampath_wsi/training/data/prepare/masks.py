@@ -21,7 +21,7 @@ from sampath_wsi.training.data.pictures import (
     read_table,
 )
 from sampath_wsi.training.data.prepare.label_map import LabelMap, load_label_map
-from sampath_wsi.training.data.prepared import TEST, TRAIN, DatasetInfo
+from sampath_wsi.training.data.prepared import TEST, TRAIN
 from sampath_wsi.training.data.prepared_writer import LabelledImage, Summary, write_prepared
 from sampath_wsi.training.data.windows import cover
 
@@ -96,13 +96,7 @@ def prepare_masks(
         if found[split] != expected
     ]
     tile_px = label_map.tile_px if tile_px is None else tile_px
-    cut = f"tiles of {tile_px} px" if tile_px else "whole images"
-    info = DatasetInfo(
-        name=label_map.name,
-        classes=label_map.tissue_classes,
-        mpp=mpp,
-        description=f"{label_map.description}; {cut}".lstrip("; "),
-    )
+    info = label_map.dataset_info(mpp, f"tiles of {tile_px} px" if tile_px else "whole images")
     sources = {image.name: partial(_cut, image, label_map, tile_px) for image in images}
     return write_prepared(out, info, sources, "images", warnings, progress)
 
