@@ -9,13 +9,11 @@ matrix, so that results can be laid beside the table, and the IoU that the train
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
 from sampath_wsi.metrics import ConfusionMatrix
-
-Rule = Literal["bcss", "crag", "crag vanilla"]
 
 VANILLA_ROWS = ("vanilla", "vanilla_pp")
 """Rows of models that are not trained, but shown one dot a gland."""
@@ -73,33 +71,26 @@ def printed(row: str, data_set: str) -> Printed:
     return Printed(dice, iou, round(iou_of_dice(dice), 4) if data_set == "crag" else None)
 
 
-def rule_for(n_classes: int, *, prompted: bool = False) -> Rule:
-    """Say how the paper would have scored: two classes (background, gland) as CRAG, any other number as BCSS."""
-    if n_classes != 2:
-        return "bcss"
-    return "crag vanilla" if prompted else "crag"
-
-
 def iou_of_dice(dice: float) -> float:
     """Return the IoU that belongs to a Dice: D / (2 - D)."""
     return dice / (2 - dice)
 
 
-def as_in_the_paper(matrix: ConfusionMatrix, rule: Rule) -> dict[str, PaperScore]:
-    """Compute the paper's columns.
+def as_in_the_paper(matrix: ConfusionMatrix, *, prompted: bool = False) -> dict[str, PaperScore]:
+    """Compute the paper's columns: two classes (background, gland) as for CRAG, any other number as for BCSS.
 
     Parameters
     ----------
     matrix
-        Of all pixels of the test set; for the rules of CRAG its classes are background and gland.
-    rule
-        Which rows of the table are to be matched, see :func:`rule_for`.
+        Of all pixels of the test set.
+    prompted
+        As in the rows of vanilla SAM.
 
     Returns
     -------
-    ``dice`` and ``iou`` as the paper has them, and with the rules of CRAG ``iou_corrected``.
+    ``dice`` and ``iou`` as the paper has them, and for glands ``iou_corrected``.
     """
-    if rule == "bcss":
+    if len(matrix.counts) != 2:
         accuracy = float(matrix.accuracy)
         return {
             "dice": _score(accuracy, "A = right pixels / labelled pixels"),
@@ -109,7 +100,7 @@ def as_in_the_paper(matrix: ConfusionMatrix, rule: Rule) -> dict[str, PaperScore
     true_iou = _score(iou_of_dice(dice), "D / (2 - D) = TP / (TP + FP + FN) of the gland")
     return {
         "dice": _score(dice, "D = 2 TP / (2 TP + FP + FN) of the gland"),
-        "iou": _score(recall, "TP / (TP + FN) of the gland: its recall") if rule == "crag" else true_iou,
+        "iou": true_iou if prompted else _score(recall, "TP / (TP + FN) of the gland: its recall"),
         "iou_corrected": true_iou,
     }
 

@@ -37,7 +37,7 @@ from sampath_wsi.stages.vectorize.regions import without_small_regions
 from sampath_wsi.training.data.leakage import leakage_of
 from sampath_wsi.training.data.prepared import PreparedData, read_prepared
 from sampath_wsi.training.scoring.fields import Field, FieldPredictor, fields_of, read_field, read_field_instances
-from sampath_wsi.training.scoring.paper import as_in_the_paper, rule_for
+from sampath_wsi.training.scoring.paper import as_in_the_paper
 from sampath_wsi.training.scoring.scores import (
     COUNTS_NAME,
     SCORES_NAME,
@@ -239,7 +239,7 @@ def _run(model: _Model, data: PreparedData, spec: ScoringSpec, progress: Progres
         confusion=total.counts.tolist(),
         scores=scores_of(counts, groups, class_names),
         bootstrap={"level": LEVEL, "resamples": RESAMPLES, "seed": SEED},
-        as_in_the_paper=as_in_the_paper(total, rule_for(len(class_names), prompted=model.prompted)),
+        as_in_the_paper=as_in_the_paper(total, prompted=model.prompted),
         seconds_per_image=seconds,
         device=machine,
         leakage=leakage.to_json(),

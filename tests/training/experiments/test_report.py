@@ -14,7 +14,7 @@ from sampath_wsi.errors import DataError
 from sampath_wsi.metrics import ConfusionMatrix
 from sampath_wsi.training.experiments.report import write_report, write_sweep
 from sampath_wsi.training.experiments.tables import read_results
-from sampath_wsi.training.scoring.paper import as_in_the_paper, rule_for
+from sampath_wsi.training.scoring.paper import as_in_the_paper
 from sampath_wsi.training.scoring.scores import Scores, Seconds, scores_of
 
 GLANDS = ("Background", "Gland")
@@ -42,7 +42,7 @@ def write_scores(path: Path, classes: tuple[str, ...], right: float, fields: int
         confusion=total.counts.tolist(),
         scores=scores_of(counts, names, classes),
         bootstrap={},
-        as_in_the_paper=as_in_the_paper(total, rule_for(n, prompted=path.parents[1].name == "vanilla")),
+        as_in_the_paper=as_in_the_paper(total, prompted=path.parents[1].name == "vanilla"),
         seconds_per_image=Seconds(mean=0.6, model=0.5),
         device="a | device",
         leakage={"severity": "leak", "summary": "LEAKAGE", "samples": {"train": 5, "test": 3 * fields}},
