@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,11 +61,13 @@ def write_prepared(
     out: str | Path,
     info: DatasetInfo,
     sources: Mapping[str, Callable[[], Iterable[LabelledImage]]],
-    what: str,
+    what: str = "images",
     warnings: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Summary:
-    """Read one source after the other, write what each gives, and count it.
+    """Read one source after the other, write what each gives, losslessly, and count it.
+
+    The data appear when they are whole, and take the place of those that were prepared there before.
 
     Parameters
     ----------
@@ -80,28 +82,33 @@ def write_prepared(
     Raises
     ------
     DataError
-        If no sample is left, or from a source. Nothing is left then.
+        If something lies there that is not a prepared data set, no sample is left, or from a source. Nothing new is
+        left then.
     """
+    folder = Path(out)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "samples.csv").exists():
+        raise DataError(f"{folder} holds something else than prepared data", "Name an empty folder.")
     step = stepper(progress, len(sources), what)
     label_px = np.zeros(len(info.classes) + 1, np.int64)
-    samples, groups, left_out, unlabelled = Counter[str](), set[str](), list[str](), 0
-    with PreparedWriter(out, info) as writer:
+    rows: list[Sample] = []
+    left_out, unlabelled = list[str](), 0
+    with _written_aside(folder) as aside:
         for name, read in sources.items():
-            before = samples.total()
+            before = len(rows)
             for image in read():
-                writer.add(image)
+                rows.append(_save(aside, image))
                 label_px += np.bincount(image.labels.ravel(), minlength=len(label_px))
                 unlabelled += not image.labels.any()
-                samples[image.split] += 1
-                groups.add(image.group)
-            if samples.total() == before:
+            if len(rows) == before:
                 left_out.append(name)
             step()
-        if not samples:
+        if not rows:
             raise DataError(
                 f"no image has a label ({len(left_out)} without one)",
                 "Check the masks or annotations, and the label map.",
             )
+        write_json(aside / "dataset.json", info.model_dump(mode="json"))
+        write_table(aside / "samples.csv", [asdict(row) for row in rows])
     found = list(warnings)
     if left_out:
         found.append(f"{len(left_out)} images without a label left out, the first is {left_out[0]}")
@@ -110,68 +117,43 @@ def write_prepared(
     names = tuple(c.name for c in info.classes)
     if never := [name for name, count in zip(names, label_px[1:], strict=True) if not count]:
         found.append(f"no pixel is labelled {', '.join(never)}: a model cannot learn it from these data")
-    return Summary(Path(out), names, dict(samples), len(groups), tuple(found))
+    samples, groups = Counter(row.split for row in rows), {row.group for row in rows}
+    return Summary(folder, names, dict(samples), len(groups), tuple(found))
 
 
-class PreparedWriter:
-    """Writes a prepared data set aside and puts it in place when it is whole; use it as a context manager.
+def _save(folder: Path, image: LabelledImage) -> Sample:
+    """Store the files of a sample; return its row."""
+    file = f"{image.name}.png"
+    row = Sample(
+        sample=image.name,
+        image=f"images/{file}",
+        label=f"labels/{file}",
+        group=image.group,
+        split=image.split,
+        instances="" if image.instances is None else f"instances/{file}",
+        field=image.field or image.name,
+        x_px=image.x_px,
+        y_px=image.y_px,
+    )
+    Image.fromarray(image.image).save(folder / row.image, compress_level=4)
+    Image.fromarray(image.labels).save(folder / row.label)
+    if image.instances is not None:
+        (folder / "instances").mkdir(exist_ok=True)
+        Image.fromarray(image.instances.astype(np.uint16)).save(folder / row.instances)
+    return row
 
-    Parameters
-    ----------
-    folder
-        Where it will lie. A finished data set there is replaced.
-    info
-        Name, classes, resolution.
 
-    Raises
-    ------
-    DataError
-        If something lies there that is not a prepared data set.
-    """
-
-    def __init__(self, folder: str | Path, info: DatasetInfo) -> None:
-        self._folder = Path(folder)
-        if self._folder.exists() and any(self._folder.iterdir()) and not (self._folder / "samples.csv").exists():
-            raise DataError(f"{self._folder} holds something else than prepared data", "Name an empty folder.")
-        self._aside = self._folder.with_name(f"{self._folder.name}.partial")
-        self._info = info
-        self._rows: list[Sample] = []
-
-    def __enter__(self) -> PreparedWriter:
-        shutil.rmtree(self._aside, ignore_errors=True)
+@contextmanager
+def _written_aside(folder: Path) -> Iterator[Path]:
+    """Yield a folder to write to; it takes the place of ``folder`` at the end, and is removed on an error."""
+    aside = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
         for name in ("images", "labels"):
-            (self._aside / name).mkdir(parents=True)
-        return self
-
-    def add(self, image: LabelledImage) -> None:
-        """Store a sample, losslessly."""
-        file = f"{image.name}.png"
-        row = Sample(
-            sample=image.name,
-            image=f"images/{file}",
-            label=f"labels/{file}",
-            group=image.group,
-            split=image.split,
-            instances="" if image.instances is None else f"instances/{file}",
-            field=image.field or image.name,
-            x_px=image.x_px,
-            y_px=image.y_px,
-        )
-        Image.fromarray(image.image).save(self._aside / row.image, compress_level=4)
-        Image.fromarray(image.labels).save(self._aside / row.label)
-        if image.instances is not None:
-            (self._aside / "instances").mkdir(exist_ok=True)
-            Image.fromarray(image.instances.astype(np.uint16)).save(self._aside / row.instances)
-        self._rows.append(row)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            shutil.rmtree(self._aside, ignore_errors=True)
-            return
-        write_json(self._aside / "dataset.json", self._info.model_dump(mode="json"))
-        write_table(self._aside / "samples.csv", [asdict(row) for row in self._rows])
-        if self._folder.exists():
-            shutil.rmtree(self._folder)
-        self._aside.rename(self._folder)
+            (aside / name).mkdir(parents=True)
+        yield aside
+        if folder.exists():
+            shutil.rmtree(folder)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -19,7 +19,7 @@ from sampath_wsi.cli import app
 from sampath_wsi.errors import DataError
 from sampath_wsi.training.data.leakage import LeakageReport, find_leakage, leakage_of
 from sampath_wsi.training.data.prepared import DatasetInfo, PreparedData, Sample, read_prepared
-from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
+from sampath_wsi.training.data.prepared_writer import LabelledImage, write_prepared
 from sampath_wsi.training.data.splits import split_groups, without_groups_of
 
 INFO = DatasetInfo(name="one", classes=(TissueClass(name="A", color=(1, 2, 3)),), mpp=0.5)
@@ -98,11 +98,12 @@ def data(tmp_path: Path) -> PreparedData:
     rng = np.random.default_rng(0)
     again, blank = rng.integers(0, 256, (6, 7, 3), np.uint8), np.full((6, 7, 3), 240, np.uint8)
     label = np.ones((6, 7), np.uint8)
-    with PreparedWriter(tmp_path / "data", INFO) as writer:
-        for name, image in (("a", again), ("b", blank), ("c", rng.integers(0, 256, (6, 7, 3), np.uint8))):
-            writer.add(LabelledImage(name, image, label, "p1", "train"))
-        for name, image in (("d", blank), ("e", again)):
-            writer.add(LabelledImage(name, image, label, "p2", "test"))
+    images: list[LabelledImage] = []
+    for name, image in (("a", again), ("b", blank), ("c", rng.integers(0, 256, (6, 7, 3), np.uint8))):
+        images.append(LabelledImage(name, image, label, "p1", "train"))
+    for name, image in (("d", blank), ("e", again)):
+        images.append(LabelledImage(name, image, label, "p2", "test"))
+    write_prepared(tmp_path / "data", INFO, {"all": lambda: images})
     Image.fromarray(again).save(tmp_path / "data" / "images" / "e.png", compress_level=0)
     return read_prepared(tmp_path / "data")
 
@@ -121,9 +122,10 @@ def test_the_same_pixels_under_two_names_are_found_on_request(data: PreparedData
 
 def test_images_turned_on_their_side_are_others(tmp_path: Path) -> None:
     image = np.arange(3 * 8, dtype=np.uint8).reshape(2, 4, 3)
-    with PreparedWriter(tmp_path / "data", INFO) as writer:
-        writer.add(LabelledImage("a", image, np.ones((2, 4), np.uint8), "p1", "train"))
-        writer.add(LabelledImage("b", image.reshape(4, 2, 3), np.ones((4, 2), np.uint8), "p2", "test"))
+    images: list[LabelledImage] = []
+    images.append(LabelledImage("a", image, np.ones((2, 4), np.uint8), "p1", "train"))
+    images.append(LabelledImage("b", image.reshape(4, 2, 3), np.ones((4, 2), np.uint8), "p2", "test"))
+    write_prepared(tmp_path / "data", INFO, {"all": lambda: images})
     assert leakage_of(read_prepared(tmp_path / "data"), hash_pixels=True).severity == "none"
 
 

@@ -16,7 +16,7 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import DataError
 from sampath_wsi.training.augment import AugmentSpec
 from sampath_wsi.training.data.prepared import DatasetInfo, read_prepared
-from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
+from sampath_wsi.training.data.prepared_writer import LabelledImage, write_prepared
 from sampath_wsi.training.data.windows import cover, spread
 from sampath_wsi.training.tiles import TileDataset, epoch_keys
 
@@ -28,11 +28,12 @@ INFO = DatasetInfo(
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
-    with PreparedWriter(tmp_path / "data", INFO) as writer:
-        for k in range(4):
-            image = rng.integers(0, 256, (16, 16, 3), np.uint8)
-            label = rng.integers(0, 3, (16, 16), np.uint8)
-            writer.add(LabelledImage(f"s{k}", image, label, f"g{k // 2}", "train" if k < 3 else "val"))
+    images: list[LabelledImage] = []
+    for k in range(4):
+        image = rng.integers(0, 256, (16, 16, 3), np.uint8)
+        label = rng.integers(0, 3, (16, 16), np.uint8)
+        images.append(LabelledImage(f"s{k}", image, label, f"g{k // 2}", "train" if k < 3 else "val"))
+    write_prepared(tmp_path / "data", INFO, {"all": lambda: images})
     return tmp_path / "data"
 
 
@@ -99,10 +100,11 @@ def test_unknown_label_truncated_image_and_split_are_named(folder: Path) -> None
 
 def test_optional_columns_and_instances_come_back(tmp_path: Path) -> None:
     instances = np.arange(64).reshape(8, 8) * 900
-    with PreparedWriter(tmp_path / "data", INFO) as writer:
-        image, label = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.uint8)
-        writer.add(LabelledImage("a", image, label, "g", "train", instances=instances, field="roi", x_px=5, y_px=7))
-        writer.add(LabelledImage("b", image, label, "g", "train"))
+    images: list[LabelledImage] = []
+    image, label = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.uint8)
+    images.append(LabelledImage("a", image, label, "g", "train", instances=instances, field="roi", x_px=5, y_px=7))
+    images.append(LabelledImage("b", image, label, "g", "train"))
+    write_prepared(tmp_path / "data", INFO, {"all": lambda: images})
     data = read_prepared(tmp_path / "data")
     a, b = data.samples
     assert (a.field, a.x_px, a.y_px) == ("roi", 5, 7)
@@ -142,11 +144,12 @@ def test_a_splits_file_takes_the_place_of_the_column(folder: Path, tmp_path: Pat
 def test_windows_cover_samples_of_any_size(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     sizes = {"small": (10, 12), "wide": (16, 50)}
-    with PreparedWriter(tmp_path / "data", INFO) as writer:
-        for name, size in sizes.items():
-            writer.add(
-                LabelledImage(name, rng.integers(0, 200, (*size, 3), np.uint8), np.ones(size, np.uint8), name, "val")
-            )
+    images: list[LabelledImage] = []
+    for name, size in sizes.items():
+        images.append(
+            LabelledImage(name, rng.integers(0, 200, (*size, 3), np.uint8), np.ones(size, np.uint8), name, "val")
+        )
+    write_prepared(tmp_path / "data", INFO, {"all": lambda: images})
     data = read_prepared(tmp_path / "data")
     tiles = TileDataset(data, data.samples, 16)
     assert len(tiles) == 1 + 4
@@ -179,12 +182,13 @@ def test_windows_leave_no_gap(length: int, window: int) -> None:
 
 
 def test_nothing_half_made_is_left_nor_foreign_folders_replaced(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\w"), PreparedWriter(tmp_path / "data", INFO) as writer:
-        writer.add(LabelledImage("s", np.zeros((4, 4, 3), np.uint8), np.zeros((0,), np.uint8), "g", "train"))
+    image = LabelledImage("s", np.zeros((4, 4, 3), np.uint8), np.zeros((0,), np.uint8), "g", "train")
+    with pytest.raises(ValueError, match=r"\w"):
+        write_prepared(tmp_path / "data", INFO, {"s": lambda: [image]})
     assert not list(tmp_path.iterdir())
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(DataError, match="something else"):
-        PreparedWriter(tmp_path, INFO)
+        write_prepared(tmp_path, INFO, {})
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:

@@ -16,7 +16,7 @@ from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.training.data.authors_folds import load_folds, split_as_authors
 from sampath_wsi.training.data.leakage import leakage_of
 from sampath_wsi.training.data.prepared import DatasetInfo, PreparedData, Sample, read_prepared
-from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
+from sampath_wsi.training.data.prepared_writer import LabelledImage, write_prepared
 from sampath_wsi.training.data.splits import (
     SplitPlan,
     deal_groups,
@@ -219,10 +219,11 @@ def test_bad_plans_are_refused(name: str) -> None:
 def data(tmp_path: Path) -> PreparedData:
     """Six patients of two images each in train; patients 4 to 6 in test, so that 4 and 5 are on both sides."""
     rng = np.random.default_rng(0)
-    with PreparedWriter(tmp_path / "data", INFO) as writer:
-        for k, (patient, split) in enumerate([*((p, "train") for p in range(12)), *((p, "test") for p in (8, 10, 12))]):
-            image = rng.integers(0, 256, (8, 8, 3), np.uint8)
-            writer.add(LabelledImage(f"s{k}", image, rng.integers(0, 3, (8, 8), np.uint8), f"p{patient // 2}", split))
+    images: list[LabelledImage] = []
+    for k, (patient, split) in enumerate([*((p, "train") for p in range(12)), *((p, "test") for p in (8, 10, 12))]):
+        image = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        images.append(LabelledImage(f"s{k}", image, rng.integers(0, 3, (8, 8), np.uint8), f"p{patient // 2}", split))
+    write_prepared(tmp_path / "data", INFO, {"all": lambda: images})
     return read_prepared(tmp_path / "data")
 
 

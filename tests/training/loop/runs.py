@@ -13,7 +13,7 @@ import yaml
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.training.data.prepared import DatasetInfo
-from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
+from sampath_wsi.training.data.prepared_writer import LabelledImage, write_prepared
 from sampath_wsi.training.run import Run, RunOptions
 from sampath_wsi.training.train import train
 
@@ -45,15 +45,16 @@ def write_halves(folder: Path, unlabelled: int = -1) -> Path:
     """
     classes = (TissueClass(name="Bright", color=(255, 255, 0)), TissueClass(name="Dark", color=(0, 0, 0)))
     rng = np.random.default_rng(0)
-    with PreparedWriter(folder, DatasetInfo(name="halves", classes=classes, mpp=0.5)) as writer:
-        for k in range(6):
-            label = np.ones((64, 64), np.uint8)
-            label[:, int(rng.integers(16, 48)) :] = 2
-            label[: 4 + 8 * k] = 0
-            image = np.where(label == 2, 60, 200)[..., None] + rng.integers(-20, 20, (64, 64, 3))
-            if k == unlabelled:
-                label[:] = 0
-            writer.add(LabelledImage(f"s{k}", image.astype(np.uint8), label, f"g{k}", "train" if k < 4 else "val"))
+    images: list[LabelledImage] = []
+    for k in range(6):
+        label = np.ones((64, 64), np.uint8)
+        label[:, int(rng.integers(16, 48)) :] = 2
+        label[: 4 + 8 * k] = 0
+        image = np.where(label == 2, 60, 200)[..., None] + rng.integers(-20, 20, (64, 64, 3))
+        if k == unlabelled:
+            label[:] = 0
+        images.append(LabelledImage(f"s{k}", image.astype(np.uint8), label, f"g{k}", "train" if k < 4 else "val"))
+    write_prepared(folder, DatasetInfo(name="halves", classes=classes, mpp=0.5), {"all": lambda: images})
     return folder
 
 

@@ -15,7 +15,7 @@ from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.model.sampath import predict_labels, upsample_logits
 from sampath_wsi.model.spec import ModelSpec
 from sampath_wsi.training.data.prepared import DatasetInfo, PreparedData, read_prepared
-from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
+from sampath_wsi.training.data.prepared_writer import LabelledImage, write_prepared
 from sampath_wsi.training.scoring.fields import (
     SYMMETRIES,
     FieldPredictor,
@@ -38,12 +38,13 @@ INSTANCES = RNG.integers(0, 900, (30, 50), np.uint16)
 
 def _prepared(folder: Path, corners: list[tuple[int, int]], size: int = 20, group: str = "g") -> PreparedData:
     """Tiles of one field that is 7, 5 px away from its origin, the last one of another group if so wanted."""
-    with PreparedWriter(folder, INFO) as writer:
-        for k, (x, y) in enumerate(corners):
-            part = np.s_[y : y + size, x : x + size]
-            owner = "g" if k < len(corners) - 1 else group
-            images = IMAGE[part], LABELS[part], owner, "test", INSTANCES[part]
-            writer.add(LabelledImage(f"t{k}", *images, field="f", x_px=x + 7, y_px=y + 5))
+    images: list[LabelledImage] = []
+    for k, (x, y) in enumerate(corners):
+        part = np.s_[y : y + size, x : x + size]
+        owner = "g" if k < len(corners) - 1 else group
+        parts = IMAGE[part], LABELS[part], owner, "test", INSTANCES[part]
+        images.append(LabelledImage(f"t{k}", *parts, field="f", x_px=x + 7, y_px=y + 5))
+    write_prepared(folder, INFO, {"all": lambda: images})
     return read_prepared(folder)
 
 

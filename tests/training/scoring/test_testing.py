@@ -16,7 +16,7 @@ from sampath_wsi.cli import main
 from sampath_wsi.metrics import ConfusionMatrix
 from sampath_wsi.synthetic.stand_ins import write_tiny_encoder
 from sampath_wsi.training.data.prepared import DatasetInfo, read_prepared
-from sampath_wsi.training.data.prepared_writer import LabelledImage, PreparedWriter
+from sampath_wsi.training.data.prepared_writer import LabelledImage, write_prepared
 
 COLOURS = {"Tumor": (200, 0, 0), "Stroma": (150, 200, 150), "Necrosis": (50, 50, 50)}
 GLANDS = {"Background": (180, 180, 180), "Gland": (200, 0, 0)}
@@ -32,17 +32,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images of several sizes for the tiny model, and a field of two overlapping tiles."""
     folder = tmp_path_factory.mktemp("prepared") / "data"
     rng = np.random.default_rng(0)
-    with PreparedWriter(folder, DatasetInfo(name="shapes", classes=_classes(COLOURS), mpp=0.5)) as writer:
-        for k, (width, height) in enumerate(SIZES):
-            image = rng.integers(0, 256, (height, width, 3), np.uint8)
-            writer.add(
-                LabelledImage(f"s{k}", image, rng.integers(0, 4, (height, width), np.uint8), f"g{k // 2}", "test")
-            )
-        image, labels = rng.integers(0, 256, (100, 180, 3), np.uint8), rng.integers(0, 4, (100, 180), np.uint8)
-        for k, x in enumerate((0, 80)):
-            part = np.s_[:, x : x + 100]
-            writer.add(LabelledImage(f"t{k}", image[part], labels[part], "g2", "test", field="region/1", x_px=x))
-        writer.add(LabelledImage("u", image, labels * 0, "g2", "unlabelled"))
+    images: list[LabelledImage] = []
+    for k, (width, height) in enumerate(SIZES):
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        images.append(
+            LabelledImage(f"s{k}", image, rng.integers(0, 4, (height, width), np.uint8), f"g{k // 2}", "test")
+        )
+    image, labels = rng.integers(0, 256, (100, 180, 3), np.uint8), rng.integers(0, 4, (100, 180), np.uint8)
+    for k, x in enumerate((0, 80)):
+        part = np.s_[:, x : x + 100]
+        images.append(LabelledImage(f"t{k}", image[part], labels[part], "g2", "test", field="region/1", x_px=x))
+    images.append(LabelledImage("u", image, labels * 0, "g2", "unlabelled"))
+    write_prepared(folder, DatasetInfo(name="shapes", classes=_classes(COLOURS), mpp=0.5), {"all": lambda: images})
     return folder
 
 
@@ -51,15 +52,16 @@ def glands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bright discs on a dark ground, with instances."""
     folder = tmp_path_factory.mktemp("prepared") / "glands"
     y, x = np.mgrid[:70, :90]
-    with PreparedWriter(folder, DatasetInfo(name="discs", classes=_classes(GLANDS), mpp=0.5)) as writer:
-        for k in range(2):
-            instances = np.zeros((70, 90), np.uint16)
-            instances[(y - 20) ** 2 + (x - 20) ** 2 < 200] = 300
-            instances[(y - 45) ** 2 + (x - 60) ** 2 < 300 + 50 * k] = 7
-            image = np.where(instances > 0, 220, 60).astype(np.uint8)[..., None].repeat(3, 2)
-            labels = np.where(instances > 0, 2, 1).astype(np.uint8)
-            writer.add(LabelledImage(f"s{k}", image, labels, f"g{k}", "test", instances=instances))
-        writer.add(LabelledImage("bare", image, labels, "g3", "val"))
+    images: list[LabelledImage] = []
+    for k in range(2):
+        instances = np.zeros((70, 90), np.uint16)
+        instances[(y - 20) ** 2 + (x - 20) ** 2 < 200] = 300
+        instances[(y - 45) ** 2 + (x - 60) ** 2 < 300 + 50 * k] = 7
+        image = np.where(instances > 0, 220, 60).astype(np.uint8)[..., None].repeat(3, 2)
+        labels = np.where(instances > 0, 2, 1).astype(np.uint8)
+        images.append(LabelledImage(f"s{k}", image, labels, f"g{k}", "test", instances=instances))
+    images.append(LabelledImage("bare", image, labels, "g3", "val"))
+    write_prepared(folder, DatasetInfo(name="discs", classes=_classes(GLANDS), mpp=0.5), {"all": lambda: images})
     return folder
 
 
