@@ -27,7 +27,8 @@ from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
 from sampath_wsi.stores.provenance import Provenance
 from sampath_wsi.stores.store import GrowingStore, growing_units, is_finished
-from sampath_wsi.tissue.mask import TissueMask, TissueOptions, find_tissue
+from sampath_wsi.tissue.detection import TissueOptions
+from sampath_wsi.tissue.mask import TissueMask, find_tissue
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ def plan_tiles(request: TileRequest, *, threads: int = 2, progress: Progress | N
             everything,
             TissueOptions(options.tissue, options.tissue_mpp, options.min_tissue_area, options.min_tissue_hole),
             mask_path=request.mask_path,
-            region_path=request.roi_path,
+            roi_path=request.roi_path,
             threads=threads,
             progress=progress,
         )

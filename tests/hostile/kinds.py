@@ -116,12 +116,12 @@ class Annotations(Kind):
 
     def target(self, case: bytes, folder: Path) -> None:
         from sampath_wsi.qupath import read_annotations
-        from sampath_wsi.tissue.mask import _rasterize
+        from sampath_wsi.tissue.brought import rasterize_rois
 
         path = folder / "input.geojson"
         path.write_bytes(case)
         if any(annotation.has_area for annotation in read_annotations(path)):
-            _rasterize(path, (0, 0), make_grid(), (16.0, 16.0), (44, 63))
+            rasterize_rois(path, (0, 0), (16.0, 16.0), (44, 63))
 
 
 class Sheets(Kind):
@@ -322,16 +322,15 @@ class Pictures(Kind):
 
     def target(self, case: bytes, folder: Path) -> None:
         from sampath_wsi.errors import SampathError
-        from sampath_wsi.slides import SlideInfo
+        from sampath_wsi.geometry import Box
         from sampath_wsi.stages.evaluate import _read_truth
-        from sampath_wsi.tissue.mask import _read_mask
+        from sampath_wsi.tissue.brought import read_mask
 
         path = folder / "input.png"
         path.write_bytes(case)
-        size, half = (1000, 700), (0.5, 0.5)
-        info = SlideInfo(path, "x", size, (size,), (1.0,), half, "metadata", (0, 0, *size), (255, 255, 255), "0")
+        size = (1000, 700)
         with suppress(SampathError):  # the second reader is to meet the picture too
-            _read_mask(path, info, make_grid(size), (16.0, 16.0), (44, 63))
+            read_mask(path, size, Box(0, 0, *size), (44, 63))
         _read_truth(path, make_grid(size), 3, None)
 
 

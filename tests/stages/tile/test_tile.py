@@ -11,7 +11,7 @@ from sampath_wsi.slides import SlideReader, inspect_slide
 from sampath_wsi.stages import tile as tiling
 from sampath_wsi.stages.tile import TileOptions, TileRequest, tile_slide
 from sampath_wsi.stores.store import open_store, read_array
-from sampath_wsi.tissue.mask import TissueOptions, soft_mask
+from sampath_wsi.tissue.detection import TissueOptions, soft_mask
 from tests.helpers import SPEC, blob_slide, make_grid, write_slide
 
 SMALL = TissueOptions(mpp=4.0, min_area_um2=500, min_hole_um2=500)
