@@ -37,8 +37,8 @@ def load_folds(source: str | Path) -> dict[str, int]:
     Parameters
     ----------
     source
-        A path, an address, or a name in :data:`PUBLISHED`. What was downloaded stays in the cache; what a published
-        file names is counted.
+        A path, an address, or a name in :data:`PUBLISHED`. Downloads stay in the cache; the images that a
+        published file names are counted.
 
     Raises
     ------

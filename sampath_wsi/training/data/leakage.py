@@ -1,4 +1,4 @@
-"""Does what was trained on come back in validation or testing? Reports everything that two splits have in common.
+"""Leakage: everything that two splits have in common, and so comes back in validation or testing.
 
 Four kinds of leakage are looked for between any two splits:
 
@@ -61,7 +61,7 @@ class Leak:
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """What was compared and what was found."""
+    """The splits that were compared, and the leaks between them."""
 
     samples: Mapping[str, int]
     """Samples of each split."""

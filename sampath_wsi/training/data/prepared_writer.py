@@ -43,7 +43,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: classes, samples by split, groups, and warnings, one line each."""
+    """The content of data that were written: classes, samples by split, groups; and warnings, one line each."""
 
     folder: Path
     classes: tuple[str, ...]
@@ -75,9 +75,9 @@ def write_prepared(
         By the name of an image or slide the function that reads it and yields what becomes samples. A source that
         yields nothing is left out, with a warning.
     what
-        What the sources are, in the plural, for the progress.
+        Plural noun of the sources, for the progress.
     warnings
-        What was found before; those about images without a label and classes that never occur follow.
+        Those that come first; those about images without a label and classes that never occur follow.
 
     Raises
     ------

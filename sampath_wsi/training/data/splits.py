@@ -143,7 +143,7 @@ def deal_groups(
     Parameters
     ----------
     samples
-        What is dealt.
+        All are dealt.
     shares
         The parts' shares, in any unit.
     seed

@@ -58,8 +58,8 @@ def prepare_annotations(
 ) -> Summary:
     """Prepare annotated slides.
 
-    What was drawn is covered by tiles (each rectangle of drawings is a field, its tiles spread evenly), of which those
-    without a label are dropped. What was not drawn on stays unlabelled. No slide is ever whole in memory.
+    Tiles cover the annotations (each rectangle that holds some is a field, over which tiles are spread evenly); tiles
+    without a label are dropped. Pixels outside of annotations stay unlabelled. No slide is ever whole in memory.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from sampath_wsi.training.data.prepare.label_map import LabelMap
 
 @dataclass(frozen=True)
 class Drawing:
-    """What was drawn on one slide and has an area, with geometries in the slide's own level-0 pixels."""
+    """The annotations of one slide that have an area, with geometries in the slide's own level-0 pixels."""
 
     path: Path
     annotations: tuple[Annotation, ...]

@@ -71,7 +71,7 @@ def prepare_masks(
     source
         The folder of the download, or data in its layout.
     label_map
-        What the masks' codes mean; by default the one that ships.
+        Classes of the masks' codes; by default the one that ships.
     tile_px
         Side of the tiles; 0 keeps images whole, None takes the label map's.
     mpp
