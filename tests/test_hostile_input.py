@@ -18,13 +18,14 @@ import shapely
 import tifffile
 
 from sampath_wsi.classes import TissueClass
-from sampath_wsi.cohort.table import CohortRow, read_cohort, write_cohort
+from sampath_wsi.cohort.table import read_cohort, write_cohort
 from sampath_wsi.errors import AnnotationError, ConfigError, ModelError, SampathError, SlideError
 from sampath_wsi.files import write_json
 from sampath_wsi.geometry import Box
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.options import VectorizeOptions
 from sampath_wsi.qupath import encode_object, read_annotations
+from sampath_wsi.runs.sheet import SheetRow
 from sampath_wsi.slides import SlideReader, inspect_slide
 from sampath_wsi.slides.jpeg_tiles import find_jpeg_tiles
 from sampath_wsi.tissue.detection import TissueOptions
@@ -76,7 +77,7 @@ def test_file_names_that_are_no_utf8_are_written_as_json(tmp_path: Path) -> None
 
 def test_tables_hold_no_formulas_and_keep_their_own_columns(tmp_path: Path) -> None:
     extra = {"status": "ok", "tiles": "7", "=x": "=1+1", "note": "a\tb", "tag": "@x", "dose": "-1.5e3", "less": "-x"}
-    write_cohort(read_cohort([CohortRow("a", tmp_path / "a", extra)]), tmp_path / "cohort.tsv")
+    write_cohort(read_cohort([SheetRow("a", "a.tif", extra=extra)], tmp_path), tmp_path / "cohort.tsv")
     with open(tmp_path / "cohort.tsv", newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file, delimiter="\t")
     assert (row["slide"], row["status"], row["status (sheet)"], row["tiles (sheet)"]) == ("a", "failed", "ok", "7")

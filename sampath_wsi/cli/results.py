@@ -83,11 +83,11 @@ def cohort(
 
     Example: sampath-wsi cohort --slides config/slides.tsv --results results --out cohort.tsv --page cohort.html
     """
-    from sampath_wsi.cohort.table import cohort_rows, read_cohort, write_cohort
+    from sampath_wsi.cohort.table import read_cohort, write_cohort
     from sampath_wsi.runs.sheet import read_slides
 
     settings = _read_settings(config)
-    outcomes = read_cohort(cohort_rows(read_slides(slides), results, settings))
+    outcomes = read_cohort(read_slides(slides), results, settings)
     write_cohort(outcomes, out)
     try:
         if page is not None:
@@ -130,7 +130,7 @@ def print_outcomes(
     missing = [outcome for outcome in outcomes if outcome.state != "done"]
     print(f"{len(outcomes) - len(missing)} of {len(outcomes)} slides are done{took}.")
     for outcome in missing[:_MOST_REASONS]:
-        print(f"  {outcome.row.slide}: {outcome.reason}")
+        print(f"  {outcome.slide}: {outcome.reason}")
     if len(missing) > _MOST_REASONS:
         print(f"  and {len(missing) - _MOST_REASONS} more, see the table")
     if missing:

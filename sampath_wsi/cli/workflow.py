@@ -176,9 +176,9 @@ def _of(plan: RunPlan) -> str:
 
 
 def _outcomes(plan: RunPlan) -> list[SlideOutcome]:
-    from sampath_wsi.cohort.table import cohort_rows, read_cohort
+    from sampath_wsi.cohort.table import read_cohort
 
-    return read_cohort(cohort_rows(plan.rows, plan.out, plan.config))
+    return read_cohort(plan.rows, plan.out, plan.config)
 
 
 def _short(path: Path) -> Path:

@@ -54,7 +54,7 @@ class ClassView:
 class Segment:
     """A class's part of a bar: where it begins and how long it is (percent of the bar), and the number on it."""
 
-    index: int
+    of: ClassView
     start: float
     length: float
     text: str
@@ -64,7 +64,7 @@ class Segment:
 class Total:
     """Area of a class on all slides, its share of all tissue, and the length of its bar in percent of the longest."""
 
-    index: int
+    of: ClassView
     mm2: float
     percent: float
     length: float
@@ -74,7 +74,7 @@ class Total:
 class Spread:
     """Distribution over the slides of a class's share, in percent of a slide's tissue."""
 
-    index: int
+    of: ClassView
     least: float
     lower_quartile: float
     median: float
@@ -90,23 +90,14 @@ class SlideView:
     ----------
     state
         That of the outcome; slides that are done may be ``empty`` (no tissue) or ``warned`` instead.
-    mm2, percents
-        Area and share of the tissue by class index.
     files, logs
         Text and link of each.
     """
 
     number: int
-    slide: str
+    outcome: SlideOutcome
     state: str
-    reason: str
-    extra: dict[str, str]
-    summary: Summary | None
-    mm2: dict[int, float]
-    percents: dict[int, float]
     segments: list[Segment]
-    seconds: float | None
-    dice: dict[str, float]
     picture: Picture | None
     files: list[tuple[str, str]]
     logs: list[tuple[str, str]]
@@ -138,27 +129,26 @@ def write_page(
         The model's card and the configuration of the run, to be shown.
     """
     classes = _classes(outcomes, card)
-    pictures = embed_all([outcome.row.results for outcome in outcomes])
+    pictures = embed_all([outcome.folder for outcome in outcomes])
     slides = [
-        _slide(number, outcome, picture, classes, results / "logs" / outcome.row.slide, out.parent)
+        _slide(number, outcome, picture, classes, results / "logs" / outcome.slide, out.parent)
         for number, (outcome, picture) in enumerate(zip(outcomes, pictures, strict=True), start=1)
     ]
-    summaries = [slide.summary for slide in slides if slide.summary is not None]
+    summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
+    models = Counter((summary.model, summary.weights_sha256) for summary in summaries)
     html = _render(
         slides=slides,
         classes=classes,
         counts=_counts(slides),
-        extra=list(dict.fromkeys(name for slide in slides for name in slide.extra)),
-        scored=any(slide.dice for slide in slides),
-        **_plots([slide for slide in slides if slide.segments], len(classes)),
+        extra=list(dict.fromkeys(name for outcome in outcomes for name in outcome.extra)),
+        scored=any(outcome.dice for outcome in outcomes),
+        **_plots([slide for slide in slides if slide.segments], classes),
         card=card,
-        models=[
-            (*model, count) for model, count in Counter((s.model, s.weights_sha256) for s in summaries).most_common()
-        ],
+        models=[(*model, count) for model, count in models.most_common()],
         software=Counter(s.software or f"sampath-wsi {s.version}" for s in summaries).most_common(),
         config=config or {},
         tissue_mm2=sum(summary.tissue_mm2 for summary in summaries),
-        seconds=sum(slide.seconds or 0.0 for slide in slides),
+        seconds=sum(summary.total_seconds for summary in summaries),
         table=_link(table, out.parent) if table is not None else "",
     )
     with written_aside(out) as aside:
@@ -166,43 +156,38 @@ def write_page(
         aside.write_text(html, encoding="utf-8", errors="backslashreplace")
 
 
-def _classes(outcomes: Sequence[SlideOutcome], card: ModelCard | None) -> list[ClassView]:
-    """Return the classes of the model and of all slides, which may come from different models."""
+def _classes(outcomes: Sequence[SlideOutcome], card: ModelCard | None) -> dict[str, ClassView]:
+    """Return by name the classes of the model and of all slides, which may come from different models."""
     colours = {entry.name: entry.color for entry in card.classes} if card else {}
     for outcome in outcomes:
-        for name, entry in (outcome.summary.classes if outcome.summary else {}).items():
-            colours.setdefault(name, entry.color)
-    found = []
+        for name, area in (outcome.summary.classes if outcome.summary else {}).items():
+            colours.setdefault(name, area.color)
+    found = {}
     for index, (name, (red, green, blue)) in enumerate(colours.items()):
         ink = "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#fff"
         scale = 1 + 0.75 * (index // _PATTERNS)
-        found.append(ClassView(index, name, f"rgb({red},{green},{blue})", ink, index % _PATTERNS, scale))
+        found[name] = ClassView(index, name, f"rgb({red},{green},{blue})", ink, index % _PATTERNS, scale)
     return found
 
 
 def _slide(
-    number: int, outcome: SlideOutcome, picture: Picture | None, classes: Sequence[ClassView], logs: Path, start: Path
+    number: int,
+    outcome: SlideOutcome,
+    picture: Picture | None,
+    classes: Mapping[str, ClassView],
+    logs: Path,
+    start: Path,
 ) -> SlideView:
-    """Return a slide with the plots of its own; links begin in the folder ``start``."""
-    row, summary = outcome.row, outcome.summary
-    index = {entry.name: entry.index for entry in classes}
-    areas = {index[name]: area for name, area in summary.classes.items()} if summary else {}
-    percents = {k: area.percent for k, area in areas.items()}
-    here = {entry.name for entry in os.scandir(row.results)} if row.results.is_dir() else set()
+    """Return a slide with its bar and its links, which begin in the folder ``start``."""
+    folder, summary = outcome.folder, outcome.summary
+    here = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
     return SlideView(
         number=number,
-        slide=row.slide,
+        outcome=outcome,
         state=_state(summary) if summary else outcome.state,
-        reason=outcome.reason,
-        extra=row.extra,
-        summary=summary,
-        mm2={k: area.area_mm2 for k, area in areas.items()},
-        percents=percents,
-        segments=_segments(percents),
-        seconds=sum(summary.seconds.values()) if summary else None,
-        dice=outcome.dice,
+        segments=_segments(summary, classes) if summary else [],
         picture=picture,
-        files=[(text, _link(row.results / name, start)) for name, text in RESULT_FILES.items() if name in here],
+        files=[(text, _link(folder / name, start)) for name, text in RESULT_FILES.items() if name in here],
         logs=[(path.stem, _link(path, start)) for path in sorted(logs.glob("*.log"))],
     )
 
@@ -216,9 +201,8 @@ def _state(summary: Summary) -> str:
 def _counts(slides: Sequence[SlideView]) -> Counter[str]:
     """Return how many slides are in each state; one without tissue may have warnings too."""
     counts = Counter(slide.state for slide in slides)
-    counts["finished"] = sum(slide.summary is not None for slide in slides)
-    counts["warned"] = sum(bool(slide.summary and slide.summary.warnings) for slide in slides)
-    return counts
+    summaries = [slide.outcome.summary for slide in slides if slide.outcome.summary]
+    return counts | Counter(finished=len(summaries), warned=sum(bool(summary.warnings) for summary in summaries))
 
 
 def _link(target: Path, start: Path) -> str:
@@ -226,36 +210,40 @@ def _link(target: Path, start: Path) -> str:
     return quote(os.fsencode(os.path.relpath(target, start)))
 
 
-def _segments(percents: Mapping[int, float]) -> list[Segment]:
+def _segments(summary: Summary, classes: Mapping[str, ClassView]) -> list[Segment]:
     """Return the parts of one slide's bar."""
     segments, start = [], 0.0
-    for index, percent in percents.items():
-        if percent > 0:
-            text = f"{percent:.0f} %" if percent >= _ROOM_PERCENT else ""
-            segments.append(Segment(index, round(start, 3), round(percent, 3), text))
-            start += percent
+    for name, area in summary.classes.items():
+        if area.percent > 0:
+            text = f"{area.percent:.0f} %" if area.percent >= _ROOM_PERCENT else ""
+            segments.append(Segment(classes[name], round(start, 3), round(area.percent, 3), text))
+            start += area.percent
     return segments
 
 
-def _plots(slides: Sequence[SlideView], classes: int) -> dict[str, object]:
+def _plots(slides: Sequence[SlideView], classes: Mapping[str, ClassView]) -> dict[str, object]:
     """Return the plots of the slides with tissue.
 
     ``totals`` and ``spreads`` have an entry a class; ``bars`` are the slides, or ``columns`` in falling order of the
     share of the largest class, where bars are too many.
     """
-    shares = [[slide.percents.get(index, 0.0) for slide in slides] for index in range(classes)]
-    areas = [sum(slide.mm2.get(index, 0.0) for slide in slides) for index in range(classes)]
-    whole, longest = sum(areas) or 1.0, max(areas, default=0.0) or 1.0
+    summaries = [slide.outcome.summary for slide in slides if slide.outcome.summary]
+    shares = {name: [summary.percent(name) for summary in summaries] for name in classes}
+    areas = {name: sum(s.classes[name].area_mm2 for s in summaries if name in s.classes) for name in classes}
+    whole, longest = sum(areas.values()) or 1.0, max(areas.values(), default=0.0) or 1.0
     spreads = []
-    for index, share in enumerate(shares if len(slides) >= _LEAST_SPREAD else []):
+    for name, share in shares.items() if len(slides) >= _LEAST_SPREAD else ():
         lower, median, upper = statistics.quantiles(share, n=4, method="inclusive")
-        spreads.append(Spread(index, min(share), lower, median, upper, max(share)))
+        spreads.append(Spread(classes[name], min(share), lower, median, upper, max(share)))
     many = len(slides) > _MOST_BARS
-    largest = max(range(classes), key=lambda index: sum(shares[index]), default=0)
+    largest = shares[max(shares, key=lambda name: sum(shares[name]))] if shares else []
+    by_share = sorted(range(len(slides)), key=lambda k: -largest[k])
     return {
-        "totals": [Total(k, mm2, 100 * mm2 / whole, round(100 * mm2 / longest, 3)) for k, mm2 in enumerate(areas)],
+        "totals": [
+            Total(classes[name], mm2, 100 * mm2 / whole, round(100 * mm2 / longest, 3)) for name, mm2 in areas.items()
+        ],
         "spreads": spreads,
-        "columns": sorted(slides, key=lambda slide: -slide.percents.get(largest, 0.0)) if many else [],
+        "columns": [slides[k] for k in by_share] if many else [],
         "bars": [] if many else slides,
     }
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,6 +37,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 _OWN_COLUMNS = ("tiles", "tissue_mm2", "mpp", "mpp_source", "model", "device", "seconds", "warnings")
 
+State = Literal["failed", "unfinished", "done"]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -84,34 +85,26 @@ class Summary(BaseModel):
     version: str = ""
     software: str = ""
 
+    @property
+    def total_seconds(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds.values())
 
-@dataclass(frozen=True)
-class CohortRow:
-    """One slide of the sample sheet and the folder of its results.
-
-    Parameters
-    ----------
-    unwanted
-        Steps that nobody asks for (any more), as patterns (regular expressions): whether they failed once does not
-        count.
-    """
-
-    slide: str
-    results: Path
-    extra: dict[str, str]
-    unwanted: tuple[str, ...] = ()
-
-    def wants(self, step: str) -> bool:
-        """Return whether a step of this slide is asked for."""
-        return not any(re.fullmatch(pattern, step) for pattern in self.unwanted)
+    def percent(self, name: str) -> float:
+        """Return a class's share of the tissue; 0 for one that this slide's model does not know."""
+        return self.classes[name].percent if name in self.classes else 0.0
 
 
 @dataclass(frozen=True)
 class SlideOutcome:
-    """The outcome of a slide.
+    """The outcome of a slide of the sample sheet.
 
     Parameters
     ----------
+    folder
+        Where its results lie.
+    extra
+        Columns of the sheet that this program does not know.
     state
         ``failed``: a stage said why; ``unfinished``: a stage runs or was killed, or none has begun; ``done``.
     reason
@@ -122,15 +115,21 @@ class SlideOutcome:
         Dice a class against the truth, where the truth is known, and the mean under ``macro average``.
     """
 
-    row: CohortRow
-    state: Literal["failed", "unfinished", "done"]
+    slide: str
+    folder: Path
+    extra: dict[str, str]
+    state: State
     reason: str = ""
     summary: Summary | None = None
     dice: dict[str, float] = field(default_factory=dict)
 
 
-def cohort_rows(slides: Iterable[SheetRow], results: Path, config: Mapping[str, Any] | None = None) -> list[CohortRow]:
-    """Return the slides of a sheet, with the steps that neither the sheet nor the configuration asks for.
+def read_cohort(
+    slides: Iterable[SheetRow], results: Path, config: Mapping[str, Any] | None = None
+) -> list[SlideOutcome]:
+    """Read the outcomes of a sheet's slides: those without a result first, otherwise in the order of the sheet.
+
+    Steps that neither the sheet nor the configuration asks for (any more) do not count, even where they failed once.
 
     Parameters
     ----------
@@ -140,51 +139,46 @@ def cohort_rows(slides: Iterable[SheetRow], results: Path, config: Mapping[str, 
         The run's configuration, with or without defaults; None if it is not known: then every step that left a record
         counts.
     """
-    unwanted = _not_configured(config) if config is not None else ()
-    return [
-        CohortRow(
-            row.slide, results / "slides" / row.slide, row.extra, unwanted if row.truth else (*unwanted, "evaluate")
-        )
-        for row in slides
-    ]
+    unwanted = [] if config is None else _not_configured(config)
+    outcomes = [_outcome(row, results / "slides" / row.slide, unwanted) for row in slides]
+    return sorted(outcomes, key=lambda outcome: get_args(State).index(outcome.state))
 
 
-def _not_configured(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _not_configured(config: Mapping[str, Any]) -> list[str]:
+    """Return patterns (regular expressions) of the steps that the configuration does not ask for."""
+
     def section(name: str) -> Mapping[str, Any]:
         found = config.get(name)
         return found if isinstance(found, Mapping) else {}
 
     steps = {"images": any(section("images").values()), "tile-objects": section("vectorize").get("tiles")}
     other_parts = rf"infer-\d+-of-(?!{section('infer').get('shards') or 1}$)\d+"
-    return (*(step for step, wanted in steps.items() if not wanted), other_parts)
+    return [*(step for step, wanted in steps.items() if not wanted), other_parts]
 
 
-def read_cohort(rows: Iterable[CohortRow]) -> list[SlideOutcome]:
-    """Read the outcomes of slides: those without a result first, otherwise in the order of the sheet."""
-    order = ("failed", "unfinished", "done")
-    return sorted((_outcome(row) for row in rows), key=lambda outcome: order.index(outcome.state))
+def _outcome(row: SheetRow, folder: Path, unwanted: Sequence[str]) -> SlideOutcome:
+    def outcome(state: State, reason: str = "", **found: Any) -> SlideOutcome:
+        return SlideOutcome(row.slide, folder, row.extra, state, reason, **found)
 
-
-def _outcome(row: CohortRow) -> SlideOutcome:
-    for path in sorted(path for path in (row.results / "run").glob("*.json") if row.wants(path.stem)):
+    # Without a truth, also scores may be those of an earlier result.
+    ignored = re.compile("|".join(unwanted if row.truth else [*unwanted, "evaluate"]) or "(?!)")
+    for path in sorted(path for path in (folder / "run").glob("*.json") if not ignored.fullmatch(path.stem)):
         record = read_json(path)
         if record.get("status") == "failed":
-            return SlideOutcome(row, "failed", f"{path.stem}: {record.get('error', 'it does not say why')}")
+            return outcome("failed", f"{path.stem}: {record.get('error', 'it does not say why')}")
         if record.get("status") == "running":
-            return SlideOutcome(row, "unfinished", f"{path.stem}: did not finish (killed, or still running)")
-    path = row.results / "summary.json"
+            return outcome("unfinished", f"{path.stem}: did not finish (killed, or still running)")
+    path = folder / "summary.json"
     content = read_json(path)
     if not content:
-        return SlideOutcome(row, "unfinished", "no result yet: the run did not reach this slide")
+        return outcome("unfinished", "no result yet: the run did not reach this slide")
     try:
         summary = Summary.model_validate(content)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
-        reason = f"report: {path} is damaged ({where}: {error.errors()[0]['msg']}). Delete it and run again."
-        return SlideOutcome(row, "failed", reason)
-    # Scores against a truth that the sheet no longer names may be those of an earlier result.
-    dice = read_dice(row.results / "evaluation.json") if row.wants("evaluate") else {}
-    return SlideOutcome(row, "done", summary=summary, dice=dice)
+        damage = f"{path} is damaged ({where}: {error.errors()[0]['msg']})"
+        return outcome("failed", f"report: {damage}. Delete it and run again.")
+    return outcome("done", summary=summary, dice=read_dice(folder / "evaluation.json") if row.truth else {})
 
 
 def read_dice(evaluation: Path) -> dict[str, float]:
@@ -213,11 +207,12 @@ def write_cohort(outcomes: Sequence[SlideOutcome], out: Path) -> None:
 
 def _cells(outcome: SlideOutcome) -> dict[str, str]:
     """Return a slide's cells by column; a column of the sheet that is called like one of ours takes another name."""
-    row, summary = outcome.row, outcome.summary
-    first = {"slide": row.slide, "status": "ok" if summary else "failed", "reason": outcome.reason}
+    summary = outcome.summary
+    first = {"slide": outcome.slide, "status": "ok" if summary else "failed", "reason": outcome.reason}
     numbers = {} if summary is None else _numbers(summary)
     own = {*first, *numbers, *_OWN_COLUMNS}
-    return {**first, **{f"{name} (sheet)" if name in own else name: row.extra[name] for name in row.extra}, **numbers}
+    extra = {f"{name} (sheet)" if name in own else name: cell for name, cell in outcome.extra.items()}
+    return {**first, **extra, **numbers}
 
 
 def _numbers(summary: Summary) -> dict[str, str]:
@@ -230,7 +225,7 @@ def _numbers(summary: Summary) -> dict[str, str]:
         "mpp_source": summary.mpp_source,
         "model": summary.model,
         "device": summary.device or "",
-        "seconds": f"{sum(summary.seconds.values()):.1f}",
+        "seconds": f"{summary.total_seconds:.1f}",
         "warnings": "; ".join(summary.warnings),
     }
 

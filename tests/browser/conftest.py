@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sampath_wsi.cohort.page import write_page
-from sampath_wsi.cohort.table import CohortRow, read_cohort, write_cohort
+from sampath_wsi.cohort.table import SlideOutcome, read_cohort, write_cohort
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.model.zoo import ZOO_DIR
 from tests.cohort.cohorts import make_cohort
@@ -24,7 +24,7 @@ MANY = (*["done"] * 6, "warned", "done", "failed", *["done"] * 5, "empty", "done
 class Cohort:
     page: Path
     slides: int
-    rows: list[CohortRow]
+    outcomes: list[SlideOutcome]
 
 
 @pytest.fixture(scope="session")
@@ -44,12 +44,12 @@ def cohort(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp(f"cohort-{slides}")
     kinds = [MANY[k % len(MANY)] for k in range(slides)] if slides > 3 else ["done", "warned", "failed"]
     rows = make_cohort(folder, kinds, {"patient": "P-17", "dose": "2.5"})
-    outcomes = read_cohort(rows)
+    outcomes = read_cohort(rows, folder)
     write_cohort(outcomes, folder / "cohort.tsv")
     card = ModelCard.read(ZOO_DIR / "demo" / "card.json")
     page = folder / "cohort.html"
     write_page(outcomes, folder, page, table=folder / "cohort.tsv", card=card, config=CONFIG)
-    return Cohort(page, slides, rows)
+    return Cohort(page, slides, outcomes)
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sampath_wsi.classes import TissueClass
-from sampath_wsi.cohort.table import CohortRow
 from sampath_wsi.files import write_json
+from sampath_wsi.runs.sheet import SheetRow
 from sampath_wsi.stages.report import label_picture
 from sampath_wsi.synthetic.noise import smooth_noise
 
@@ -32,7 +32,7 @@ _PICTURES = ("thumbnail.jpg", "thumbnail-classes.png")
 _WARNING = "removing small islands and holes changed the class of 1.5% of the map: the prediction is noisy."
 
 
-def make_cohort(folder: Path, kinds: Sequence[str], extra: dict[str, str] | None = None) -> list[CohortRow]:
+def make_cohort(folder: Path, kinds: Sequence[str], extra: dict[str, str] | None = None) -> list[SheetRow]:
     """A slide of each kind (done, warned, empty, failed, killed, missing) with its results and logs in ``folder``."""
     pictures = [folder / ".pictures" / str(number) for number in range(len(_SIZES_PX))]
     for number, place in enumerate(pictures):
@@ -41,31 +41,32 @@ def make_cohort(folder: Path, kinds: Sequence[str], extra: dict[str, str] | None
             (place / name).write_bytes(content)
     rows = []
     for number, kind in enumerate(kinds):
-        row = CohortRow(f"slide-{number + 1:03}", folder / "slides" / f"slide-{number + 1:03}", extra or {})
-        _make_slide(row, kind, number, folder / "logs" / row.slide, pictures[number % len(pictures)])
+        row = SheetRow(f"slide-{number + 1:03}", "a.tif", truth="a.truth.tif", extra=extra or {})
+        _make_slide(folder, row.slide, kind, number, pictures[number % len(pictures)])
         rows.append(row)
     return rows
 
 
-def _make_slide(row: CohortRow, kind: str, number: int, logs: Path, pictures: Path) -> None:
+def _make_slide(folder: Path, slide: str, kind: str, number: int, pictures: Path) -> None:
     if kind == "missing":
         return
+    results, logs = folder / "slides" / slide, folder / "logs" / slide
     logs.mkdir(parents=True)
     (logs / "tile.log").write_text("tile\n")
     record: dict[str, Any] = {"stage": "tile", "status": "ok", "seconds": 1.5}
     if kind == "failed":
-        record = {"stage": "tile", "status": "failed", "error": f"{row.slide}.svs: the file is empty. Copy it again."}
+        record = {"stage": "tile", "status": "failed", "error": f"{slide}.svs: the file is empty. Copy it again."}
     if kind == "killed":
         record = {"stage": "tile", "status": "running"}
-    write_json(row.results / "run" / "tile.json", record)
+    write_json(results / "run" / "tile.json", record)
     if kind in ("failed", "killed"):
         return
-    write_json(row.results / "summary.json", summary(row.slide, kind, number))
-    (row.results / "segmentation.ome.zarr").mkdir()
-    (row.results / "segmentation.geojson.gz").write_bytes(b"")
+    write_json(results / "summary.json", summary(slide, kind, number))
+    (results / "segmentation.ome.zarr").mkdir()
+    (results / "segmentation.geojson.gz").write_bytes(b"")
     for name in _PICTURES:
-        os.link(pictures / name, row.results / name)
-    os.link(pictures / "thumbnail.jpg", row.results / "overlay.png")
+        os.link(pictures / name, results / name)
+    os.link(pictures / "thumbnail.jpg", results / "overlay.png")
 
 
 def summary(slide: str, kind: str = "done", number: int = 0) -> dict[str, Any]:

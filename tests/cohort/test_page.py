@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import html.parser
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -11,10 +12,11 @@ import pytest
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.cohort.page import write_page
-from sampath_wsi.cohort.table import CohortRow, read_cohort
+from sampath_wsi.cohort.table import read_cohort
 from sampath_wsi.files import write_json
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.model.zoo import ZOO_DIR
+from sampath_wsi.runs.sheet import SheetRow
 
 from .cohorts import make_cohort, summary
 
@@ -45,8 +47,8 @@ class Reader(html.parser.HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-def page_of(folder: Path, rows: list[CohortRow], **options: Any) -> Reader:
-    write_page(read_cohort(rows), folder, folder / "cohort.html", **options)
+def page_of(folder: Path, rows: list[SheetRow], **options: Any) -> Reader:
+    write_page(read_cohort(rows, folder), folder, folder / "cohort.html", **options)
     return Reader((folder / "cohort.html").read_text(encoding="utf-8"))
 
 
@@ -80,7 +82,7 @@ def test_numbers_are_those_of_the_summaries(tmp_path: Path) -> None:
 
 def test_what_users_call_things_is_never_html(tmp_path: Path) -> None:
     folder = tmp_path / "results"
-    rows = [CohortRow(HOSTILE, folder / "slides" / "a", {HOSTILE: HOSTILE, "other": ""})]
+    rows = [SheetRow("a", "a.tif", extra={HOSTILE: HOSTILE, "other": ""}), SheetRow("b", "b.tif")]
     record = summary(HOSTILE, "warned")
     classes = {f"{HOSTILE}{n}": entry for n, entry in enumerate(record["classes"].values())}
     texts = dict.fromkeys(("file", "mpp_source", "model", "weights_sha256", "device", "software", "version"), HOSTILE)
@@ -88,12 +90,14 @@ def test_what_users_call_things_is_never_html(tmp_path: Path) -> None:
         folder / "slides" / "a" / "summary.json",
         {**record, **texts, "classes": classes, "warnings": [HOSTILE], "seconds": {HOSTILE: 1.0}},
     )
-    failing = CohortRow("b", folder / "slides" / "b", {})
     write_json(folder / "slides" / "b" / "run" / "tile.json", {"status": "failed", "error": HOSTILE})
     card = ModelCard.read(ZOO_DIR / "demo" / "card.json").model_copy(
         update=dict.fromkeys(("name", "description", "limitations", "licence", "data"), HOSTILE)
     )
-    page = page_of(folder, [*rows, failing], card=card, config={HOSTILE: HOSTILE}, table=folder / "cohort.tsv")
+    outcomes = [replace(outcome, slide=HOSTILE) for outcome in read_cohort(rows, folder)]
+    options: dict[str, Any] = {"card": card, "config": {HOSTILE: HOSTILE}, "table": folder / "cohort.tsv"}
+    write_page(outcomes, folder / "no logs", folder / "cohort.html", **options)
+    page = Reader((folder / "cohort.html").read_text(encoding="utf-8"))
     assert len(page.all("script")) == 1
     assert page.all("img") == []
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
@@ -121,7 +125,7 @@ def test_links_lead_to_what_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "the results #1?"
     rows = make_cohort(folder, ["done", "warned", "failed", "missing"])
     out = tmp_path / "elsewhere" / "page.html"
-    write_page(read_cohort(rows), folder, out, table=folder / "cohort.tsv")
+    write_page(read_cohort(rows, folder), folder, out, table=folder / "cohort.tsv")
     (folder / "cohort.tsv").touch()
     links = [str(link["href"]) for link in Reader(out.read_text()).all("a", class_="file")]
     assert len(links) == 1 + 2 * 6 + 1
@@ -135,19 +139,19 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     rows = make_cohort(tmp_path, ["done", "failed", "empty", "warned"] * 3)
     card = ModelCard.read(ZOO_DIR / "demo" / "card.json")
     for name in ("a.html", "b.html"):
-        write_page(read_cohort(rows), tmp_path, tmp_path / name, card=card, config={"slides": "x.tsv"})
+        write_page(read_cohort(rows, tmp_path), tmp_path, tmp_path / name, card=card, config={"slides": "x.tsv"})
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
 def test_missing_and_damaged_pieces_are_said(tmp_path: Path) -> None:
-    rows = make_cohort(tmp_path, ["done"] * 5)
+    rows, slides = make_cohort(tmp_path, ["done"] * 5), tmp_path / "slides"
     for name, damage in (("thumbnail.jpg", b"\xff\xd8 not a picture"), ("thumbnail-classes.png", b"")):
         for row in rows[:2]:
-            (row.results / name).unlink()
-        (rows[1].results / name).write_bytes(damage)
-    (rows[2].results / "thumbnail-classes.png").unlink()
-    (rows[3].results / "summary.json").write_text('{"slide": 1}')
-    (rows[4].results / "evaluation.json").write_text('{"classes": []}')
+            (slides / row.slide / name).unlink()
+        (slides / rows[1].slide / name).write_bytes(damage)
+    (slides / rows[2].slide / "thumbnail-classes.png").unlink()
+    (slides / rows[3].slide / "summary.json").write_text('{"slide": 1}')
+    (slides / rows[4].slide / "evaluation.json").write_text('{"classes": []}')
     page = page_of(tmp_path, rows)
     assert page.text.count("No picture: thumbnail.jpg is missing or cannot be read.") == 2
     assert len(page.all("img", class_="photo")) == 2
@@ -176,7 +180,7 @@ def test_more_classes_than_patterns_differ_all_the_same(tmp_path: Path) -> None:
     record = summary(row.slide)
     names = [f"class {n}" for n in range(20)]
     entry = {"area_mm2": 0.2, "percent": 5.0, "color": (120, 120, 120)}
-    write_json(row.results / "summary.json", {**record, "classes": dict.fromkeys(names, entry)})
+    write_json(tmp_path / "slides" / row.slide / "summary.json", {**record, "classes": dict.fromkeys(names, entry)})
     source = (page_of(tmp_path, [row]), (tmp_path / "cohort.html").read_text())[1]
     patterns = re.findall(r'<pattern id="class-\d+"(.*?)</pattern>', source, re.DOTALL)
     assert len(patterns) == 20
@@ -190,7 +194,7 @@ def test_pictures_of_many_slides_keep_to_the_budget(
     from sampath_wsi.cohort import pictures
 
     rows = make_cohort(tmp_path, ["done"] * 24)
-    found = pictures.embed_all([row.results for row in rows], budget)
+    found = pictures.embed_all([tmp_path / "slides" / row.slide for row in rows], budget)
     assert all(picture is not None and picture.layer is not None for picture in found)
     size = sum(len(base64.b64decode(uri.split(",")[1])) for p in found if p for uri in (p.photo, p.layer or ","))
     assert size <= budget
@@ -202,7 +206,7 @@ def test_the_scale_bar_is_as_long_as_it_says(tmp_path: Path) -> None:
     from sampath_wsi.cohort.pictures import embed
 
     (row,) = make_cohort(tmp_path, ["done"])
-    picture = embed(row.results / "thumbnail.jpg", 100_000)
+    picture = embed(tmp_path / "slides" / row.slide / "thumbnail.jpg", 100_000)
     assert picture is not None
     # 960 px of 8 um: a quarter is 1.92 mm.
     assert picture.bar_text == "1 mm"

@@ -140,7 +140,7 @@ class Sheets(Kind):
         return suffix, damaged(text, rng) if rng.random() < 0.3 else text
 
     def target(self, case: tuple[str, bytes], folder: Path) -> None:
-        from sampath_wsi.cohort.table import CohortRow, read_cohort, write_cohort
+        from sampath_wsi.cohort.table import read_cohort, write_cohort
         from sampath_wsi.runs.sheet import read_slides
 
         path = folder / f"input{case[0]}"
@@ -153,7 +153,7 @@ class Sheets(Kind):
                 assert not name.startswith("-")
                 assert "\x00" not in name
                 os.path.exists(name)  # noqa: PTH110 - must not raise
-        outcomes = read_cohort(CohortRow(r.slide, folder / "output" / "slides" / r.slide, r.extra) for r in rows)
+        outcomes = read_cohort(rows, folder / "output")
         write_cohort(outcomes, folder / "output.tsv")
 
 

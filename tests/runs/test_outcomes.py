@@ -9,18 +9,18 @@ from typer.testing import CliRunner
 
 from sampath_wsi.cli import app
 from sampath_wsi.cli.results import print_outcomes
-from sampath_wsi.cohort.table import CohortRow, SlideOutcome, Summary, cohort_rows, read_cohort
+from sampath_wsi.cohort.table import SlideOutcome, Summary, read_cohort
 from sampath_wsi.files import write_json
 from sampath_wsi.runs.sheet import SheetRow
 
 
 def outcome(number: int, folder: Path, reason: str = "") -> SlideOutcome:
-    row = CohortRow(f"s{number}", folder / "slides" / f"s{number}", {})
+    slide = f"s{number}"
     if reason:
-        return SlideOutcome(row, "failed", reason)
+        return SlideOutcome(slide, folder / "slides" / slide, {}, "failed", reason)
     numbers = {"mpp": (0.5, 0.5), "mpp_source": "metadata", "model": "m", "tiles": 1, "tissue_mm2": 1.0, "classes": {}}
-    summary = Summary.model_validate({"slide": row.slide, "file": "f", "weights_sha256": "0", **numbers})
-    return SlideOutcome(row, "done", summary=summary)
+    summary = Summary.model_validate({"slide": slide, "file": "f", "weights_sha256": "0", **numbers})
+    return SlideOutcome(slide, folder / "slides" / slide, {}, "done", summary=summary)
 
 
 def test_failures_are_named_with_reasons_and_all_places_that_exist(
@@ -76,7 +76,7 @@ def test_a_step_that_nobody_asks_for_any_more_fails_no_slide(
     write_json(tmp_path / "slides" / "a" / "run" / f"{step}.json", {"status": "failed", "error": "no."})
     slides = [SheetRow("a", "a.tif")]
     for config, state in ((unwanted, "unfinished"), (wanted, "failed"), (None, "failed")):
-        (found,) = read_cohort(cohort_rows(slides, tmp_path, config))
+        (found,) = read_cohort(slides, tmp_path, config)
         assert found.state == state, config
 
 
@@ -86,10 +86,10 @@ def test_scores_count_while_the_sheet_names_the_truth(tmp_path: Path) -> None:
     assert summary is not None
     write_json(folder / "summary.json", summary.model_dump(mode="json"))
     write_json(folder / "evaluation.json", {"classes": {"A": {"dice": 0.5}}, "macro": {"dice": 0.5}})
-    (scored,) = read_cohort(cohort_rows([SheetRow("s1", "a.tif", truth="a.truth.tif")], tmp_path))
+    (scored,) = read_cohort([SheetRow("s1", "a.tif", truth="a.truth.tif")], tmp_path)
     assert scored.dice == {"A": 0.5, "macro average": 0.5}
     write_json(folder / "run" / "evaluate.json", {"status": "failed", "error": "no such file."})
-    (failed,) = read_cohort(cohort_rows([SheetRow("s1", "a.tif", truth="a.truth.tif")], tmp_path))
+    (failed,) = read_cohort([SheetRow("s1", "a.tif", truth="a.truth.tif")], tmp_path)
     assert (failed.state, failed.reason) == ("failed", "evaluate: no such file.")
-    (without,) = read_cohort(cohort_rows([SheetRow("s1", "a.tif")], tmp_path))
+    (without,) = read_cohort([SheetRow("s1", "a.tif")], tmp_path)
     assert (without.state, without.dice) == ("done", {})
