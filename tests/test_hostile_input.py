@@ -77,7 +77,7 @@ def test_file_names_that_are_no_utf8_are_written_as_json(tmp_path: Path) -> None
 
 def test_tables_hold_no_formulas_and_keep_their_own_columns(tmp_path: Path) -> None:
     extra = {"status": "ok", "tiles": "7", "=x": "=1+1", "note": "a\tb", "tag": "@x", "dose": "-1.5e3", "less": "-x"}
-    write_cohort(read_cohort([SheetRow("a", "a.tif", extra=extra)], tmp_path), tmp_path / "cohort.tsv")
+    write_cohort(read_cohort([SheetRow(slide="a", path="a.tif", extra=extra)], tmp_path), tmp_path / "cohort.tsv")
     with open(tmp_path / "cohort.tsv", newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file, delimiter="\t")
     assert (row["slide"], row["status"], row["status (sheet)"], row["tiles (sheet)"]) == ("a", "failed", "ok", "7")

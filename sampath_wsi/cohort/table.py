@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sampath_wsi.classes import Byte
 from sampath_wsi.files import write_table
+from sampath_wsi.options import Config, load_config
 from sampath_wsi.runs.sheet import SheetRow
 
 # The files of a slide that people look for, as the page and `sampath-wsi show` call them.
@@ -138,22 +139,26 @@ def read_cohort(
     config
         The run's configuration, with or without defaults; None if it is not known: then every step that left a record
         counts.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration has unknown keys or values.
     """
-    unwanted = [] if config is None else _not_configured(config)
+    unwanted = [] if config is None else _not_configured(load_config({**config, "slides": "-"}))
     outcomes = [_outcome(row, results / "slides" / row.slide, unwanted) for row in slides]
     return sorted(outcomes, key=lambda outcome: get_args(State).index(outcome.state))
 
 
-def _not_configured(config: Mapping[str, Any]) -> list[str]:
+def _not_configured(config: Config) -> list[str]:
     """Return patterns (regular expressions) of the steps that the configuration does not ask for."""
-
-    def section(name: str) -> Mapping[str, Any]:
-        found = config.get(name)
-        return found if isinstance(found, Mapping) else {}
-
-    steps = {"images": any(section("images").values()), "tile-objects": section("vectorize").get("tiles")}
-    other_parts = rf"infer-\d+-of-(?!{section('infer').get('shards') or 1}$)\d+"
-    return [*(step for step, wanted in steps.items() if not wanted), other_parts]
+    images = config.images
+    steps = {
+        "images": images.classes or images.probability or images.entropy,
+        "tile-objects": config.vectorize.tiles,
+        rf"infer-\d+-of-(?!{config.infer.parts}$)\d+": False,
+    }
+    return [step for step, wanted in steps.items() if not wanted]
 
 
 def _outcome(row: SheetRow, folder: Path, unwanted: Sequence[str]) -> SlideOutcome:

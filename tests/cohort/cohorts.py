@@ -41,7 +41,7 @@ def make_cohort(folder: Path, kinds: Sequence[str], extra: dict[str, str] | None
             (place / name).write_bytes(content)
     rows = []
     for number, kind in enumerate(kinds):
-        row = SheetRow(f"slide-{number + 1:03}", "a.tif", truth="a.truth.tif", extra=extra or {})
+        row = SheetRow(slide=f"slide-{number + 1:03}", path="a.tif", truth="a.truth.tif", extra=extra or {})
         _make_slide(folder, row.slide, kind, number, pictures[number % len(pictures)])
         rows.append(row)
     return rows

@@ -82,7 +82,7 @@ def test_numbers_are_those_of_the_summaries(tmp_path: Path) -> None:
 
 def test_what_users_call_things_is_never_html(tmp_path: Path) -> None:
     folder = tmp_path / "results"
-    rows = [SheetRow("a", "a.tif", extra={HOSTILE: HOSTILE, "other": ""}), SheetRow("b", "b.tif")]
+    rows = [SheetRow(slide="a", path="a.tif", extra={HOSTILE: HOSTILE, "other": ""}), SheetRow(slide="b", path="b.tif")]
     record = summary(HOSTILE, "warned")
     classes = {f"{HOSTILE}{n}": entry for n, entry in enumerate(record["classes"].values())}
     texts = dict.fromkeys(("file", "mpp_source", "model", "weights_sha256", "device", "software", "version"), HOSTILE)

@@ -67,14 +67,14 @@ def test_the_exit_code_of_cohort_says_whether_slides_failed(tmp_path: Path, stat
     [
         ("images", {}, {"images": {"entropy": True}}),
         ("tile-objects", {"vectorize": {"tiles": False}}, {"vectorize": {"tiles": True}}),
-        ("infer-2-of-4", {"infer": {"shards": 3}}, {"infer": {"shards": 4}}),
+        ("infer-2-of-4", {"infer": {"parts": 3}}, {"infer": {"parts": 4}}),
     ],
 )
 def test_a_step_that_nobody_asks_for_any_more_fails_no_slide(
     tmp_path: Path, step: str, unwanted: dict[str, object], wanted: dict[str, object]
 ) -> None:
     write_json(tmp_path / "slides" / "a" / "run" / f"{step}.json", {"status": "failed", "error": "no."})
-    slides = [SheetRow("a", "a.tif")]
+    slides = [SheetRow(slide="a", path="a.tif")]
     for config, state in ((unwanted, "unfinished"), (wanted, "failed"), (None, "failed")):
         (found,) = read_cohort(slides, tmp_path, config)
         assert found.state == state, config
@@ -86,10 +86,10 @@ def test_scores_count_while_the_sheet_names_the_truth(tmp_path: Path) -> None:
     assert summary is not None
     write_json(folder / "summary.json", summary.model_dump(mode="json"))
     write_json(folder / "evaluation.json", {"classes": {"A": {"dice": 0.5}}, "macro": {"dice": 0.5}})
-    (scored,) = read_cohort([SheetRow("s1", "a.tif", truth="a.truth.tif")], tmp_path)
+    (scored,) = read_cohort([SheetRow(slide="s1", path="a.tif", truth="a.truth.tif")], tmp_path)
     assert scored.dice == {"A": 0.5, "macro average": 0.5}
     write_json(folder / "run" / "evaluate.json", {"status": "failed", "error": "no such file."})
-    (failed,) = read_cohort([SheetRow("s1", "a.tif", truth="a.truth.tif")], tmp_path)
+    (failed,) = read_cohort([SheetRow(slide="s1", path="a.tif", truth="a.truth.tif")], tmp_path)
     assert (failed.state, failed.reason) == ("failed", "evaluate: no such file.")
-    (without,) = read_cohort([SheetRow("s1", "a.tif")], tmp_path)
+    (without,) = read_cohort([SheetRow(slide="s1", path="a.tif")], tmp_path)
     assert (without.state, without.dice) == ("done", {})
