@@ -91,20 +91,16 @@ def _tiles(
 
 @dataclass(frozen=True)
 class Picture:
-    """The metadata of an OME-TIFF.
+    """The metadata of an OME-TIFF with one channel and square pixels.
 
     Parameters
     ----------
-    name
-        Of the image.
-    size_px
-        (width, height) of the first level.
-    mpp
-        Of the first level; pixels are square.
+    size_px, mpp
+        (width, height) of the first level, and its micrometres a pixel.
     corner_um
         (x, y) of the corner of the first pixel on the slide.
-    channel, color
-        Name and RGB colour of the only channel; the colour is not used where there is a palette.
+    color
+        RGB of the channel, where there is no palette.
     uuid
         Names the content.
     palette

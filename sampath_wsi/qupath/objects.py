@@ -120,6 +120,7 @@ class ObjectWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        finished = False
         try:
             if error is None:
                 self._put(b"\n]}\n")
@@ -128,18 +129,14 @@ class ObjectWriter:
                 self._file.flush()
                 # Before it is closed: until then no other process can write to it.
                 os.replace(self._aside, self.path)
-        except BaseException:
-            self._give_up()
-            raise
-        if error is not None:
-            self._give_up()
+                finished = True
+        finally:
+            if not finished:
+                self._aside.unlink(missing_ok=True)
+                for each in (self._stream, self._file):
+                    with suppress(OSError):  # the disk is full, say: the first error is the one to report
+                        each.close()
         self._file.close()
-
-    def _give_up(self) -> None:
-        self._aside.unlink(missing_ok=True)
-        for each in (self._stream, self._file):
-            with suppress(OSError):  # the disk is full, say: the first error is the one to report
-                each.close()
 
     def _put(self, data: bytes) -> None:
         self._stream.write(data)

@@ -150,7 +150,7 @@ class Scene:
 
     @cached_property
     def _thresholds(self) -> dict[int, float]:
-        """The value of its field above which each class lies, from samples of the whole slide."""
+        """Each class lies where its field is above this, found on samples of the whole slide."""
         x_um, y_um = (
             pixel_centres_um(0, _SAMPLES_AN_AXIS, side_px * self.mpp / _SAMPLES_AN_AXIS)
             for side_px in (self.width_px, self.height_px)
