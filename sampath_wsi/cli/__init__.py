@@ -82,6 +82,8 @@ def main() -> None:
     """Run the command line; exit code 0 on success, 2 on an error of the user or the machine, 1 on a defect."""
     # Threads of torch that wait must not spin: on shared cores that made a training step several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # NumPy multiplies small matrices only: threads of its own made a synthetic slide take twice as long.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Modules are no garbage: looking through all of them again and again while they load, and once more at the end,
     # took a fifth of the CPU time that stage 2 needs to start. What is young is collected as ever.
     gc.set_threshold(700, 10, 100)
