@@ -52,7 +52,8 @@ def test_glands_are_told_by_structure_not_by_colour_alone() -> None:
 
 def test_the_same_glands_at_half_the_resolution_are_as_large() -> None:
     def median_um2(mpp: float, side: int) -> float:
-        pictures = [GlandPainter(mpp, seed=1).paint(n, side, side).instances for n in range(4)]
+        painter = GlandPainter(mpp, seed=1)
+        pictures = [painter.paint(n, side, side).instances for n in range(4)]
         areas = np.concatenate([np.bincount(p.ravel())[1:] for p in pictures])
         return float(np.median(areas)) * mpp**2
 
