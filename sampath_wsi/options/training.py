@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from sampath_wsi.options.base import MACHINE, Device, Options, Several
 from sampath_wsi.options.stages import Amount, Count, Share
 
 Text = Annotated[str, Field(min_length=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
+Symmetries = Annotated[Literal[1, 4, 8], BeforeValidator(lambda given: {"1": 1, "4": 4, "8": 8}.get(str(given), given))]
 Row = Literal["vanilla", "vanilla_pp", "no_pathology", "no_sam", "sampath"]
 TrainedRow = Literal["no_pathology", "no_sam", "sampath"]
 _ALL_ROWS: tuple[Row, ...] = ("vanilla", "vanilla_pp", "no_pathology", "no_sam", "sampath")
@@ -66,7 +67,7 @@ class ExperimentOptions(Options):
     """the authors' folds, for the split `authors`: a CSV, its address, or `bcss` or `crag` to download it"""
     test_split: Text = "test"
     """the split that is tested"""
-    tta: Literal[1, 4, 8] = 1
+    tta: Symmetries = 1
     """test-time augmentation: the mean over 4 flips, or 8 flips and turns, of each window; 1 for none"""
     min_area: Amount = 0
     """trained rows are tested without regions smaller than this, in square micrometres"""
@@ -119,7 +120,7 @@ class GlasOptions(ExperimentOptions):
     """the seed by which groups are dealt"""
     test_split: Text = "testA"
     """the split that is tested"""
-    tta: Literal[1, 4, 8] = 8
+    tta: Symmetries = 8
     """test-time augmentation: the mean over 4 flips, or 8 flips and turns, of each window; 1 for none"""
     min_area: Amount = 600
     """trained rows are tested without regions smaller than this, in square micrometres"""

@@ -180,8 +180,9 @@ class Configs(Kind):
         from sampath_wsi.options import load_config
         from sampath_wsi.training.experiments.plan import plan_experiments
 
-        config = load_config(case).model_dump(mode="json")
-        numbers = [v for section in config.values() if isinstance(section, dict) for v in section.values()]
+        config = load_config(case)
+        sections = config.model_dump(mode="json").values()
+        numbers = [v for section in sections if isinstance(section, dict) for v in section.values()]
         assert all(math.isfinite(v) for v in numbers if isinstance(v, float))
         for experiment in plan_experiments(config).values():
             assert experiment.table_scores

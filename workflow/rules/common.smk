@@ -30,7 +30,7 @@ WITHOUT_SLIDES = "all" not in sys.argv and any(
 SLIDES, MODEL, WEIGHTS_SHA256 = {}, None, None
 try:
     CONFIG = load_config(config)
-    EXPERIMENTS = plan_experiments(CONFIG.model_dump(mode="json"), VERSIONS["train"])
+    EXPERIMENTS = plan_experiments(CONFIG, VERSIONS["train"])
     if not WITHOUT_SLIDES:
         SLIDES = {row.slide: row for row in read_slides(CONFIG.slides)}
         MODEL = ModelCard.read(resolve_model(CONFIG.model) / CARD_NAME)

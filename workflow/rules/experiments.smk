@@ -87,7 +87,7 @@ rule experiment_data:
     conda:
         "../../envs/cpu.yaml"
     params:
-        source=lambda w: EXPERIMENTS[w.dataset].own["source"],
+        source=lambda w: EXPERIMENTS[w.dataset].own.source,
         options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("prepare")),
         version=VERSIONS["prepare"],
     shell:
@@ -150,7 +150,7 @@ rule experiment_pretrain:
     resources:
         gpu=EXPERIMENTS["bcss"].gpus,
     params:
-        recipe=lambda w: EXPERIMENTS[w.dataset].own["pretraining"],
+        recipe=lambda w: EXPERIMENTS[w.dataset].own.pretraining,
         folder=lambda w, output: Path(output[0]).parents[1],
         options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("pretrain", w.run)),
         version=VERSIONS["train"],
@@ -177,7 +177,7 @@ rule experiment_train:
     resources:
         gpu=EXPERIMENTS["bcss"].gpus,
     params:
-        recipe=lambda w: EXPERIMENTS[w.dataset].own["recipe"],
+        recipe=lambda w: EXPERIMENTS[w.dataset].own.recipe,
         folder=lambda w, output: Path(output[0]).parents[1],
         options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("train", w.run)),
         version=VERSIONS["train"],

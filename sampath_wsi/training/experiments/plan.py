@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,11 +30,11 @@ import numpy as np
 import yaml
 
 from sampath_wsi.errors import DataError
+from sampath_wsi.options import Config, ExperimentOptions, ExperimentsOptions
 from sampath_wsi.training.scoring.paper import LABELS, TITLES, VANILLA_ROWS
 
 SPLITS = ("official", "disjoint", "authors")
 """Ways of choosing training and validation data."""
-Options = dict[str, Any]
 _NAME = re.compile(r"(?P<row>[a-z_]+)(-seed(?P<seed>\d+))?(-alpha(?P<alpha>[\d.]+))?(-beta(?P<beta>[\d.]+))?")
 _KINDS = ("sam", "pathology")
 _WITHOUT: dict[str, list[str]] = {
@@ -111,20 +110,20 @@ class Experiment:
     """
 
     name: str
-    common: Mapping[str, Any]
-    own: Mapping[str, Any]
+    common: ExperimentsOptions
+    own: ExperimentOptions
     smoke: bool = False
     train_version: int = 1
 
     @property
     def folder(self) -> Path:
         """Where everything of it lies."""
-        return Path(self.common["output"]) / self.name
+        return Path(self.common.output) / self.name
 
     @property
     def gpus(self) -> int:
         """GPUs that a training takes."""
-        return 0 if self.common["device"] == "cpu" else int(self.common["devices"])
+        return 0 if self.common.device == "cpu" else self.common.devices
 
     @property
     def threads(self) -> int:
@@ -134,45 +133,45 @@ class Experiment:
     @property
     def made_sources(self) -> list[Path]:
         """The raw data, where a rule makes them; ``prepare`` looks for real ones, and says how to get them."""
-        return [Path(self.own["source"])] if self.smoke else []
+        return [Path(self.own.source)] if self.smoke else []
 
     @property
     def table_scores(self) -> list[Path]:
         """Scores of every row of Table 1, with every split and seed."""
-        rows = self.own["rows"]
-        trained = [Run(row, seed) for row in rows if row in _WITHOUT for seed in self.common["seeds"]]
+        rows = self.own.rows
+        trained = [Run(row, seed) for row in rows if row in _WITHOUT for seed in self.common.seeds]
         vanilla = [self.folder / "vanilla" / row / "scores.json" for row in rows if row not in _WITHOUT]
-        return vanilla + [self._scores(split, run) for split in self.own["splits"] for run in trained]
+        return vanilla + [self._scores(split, run) for split in self.own.splits for run in trained]
 
     @property
     def leakage_files(self) -> list[Path]:
         """What every way of splitting leaks."""
-        return [self.folder / split / "leakage.json" for split in self.own["splits"]]
+        return [self.folder / split / "leakage.json" for split in self.own.splits]
 
     @property
     def sweep_scores(self) -> list[Path]:
         """Scores of Figure 4: the recipe's own weights, and each other alpha and beta; first seed and split."""
-        seed, (alpha, beta) = self.common["seeds"][0], self._own_weights
+        seed, (alpha, beta) = self.common.seeds[0], self._own_weights
         runs = [Run("sampath", seed)]
-        runs += [Run("sampath", seed, alpha=value) for value in self.common["alpha"] if value != alpha]
-        runs += [Run("sampath", seed, beta=value) for value in self.common["beta"] if value != beta]
-        return [self._scores(self.own["splits"][0], run) for run in runs]
+        runs += [Run("sampath", seed, alpha=value) for value in self.common.alpha if value != alpha]
+        runs += [Run("sampath", seed, beta=value) for value in self.common.beta if value != beta]
+        return [self._scores(self.own.splits[0], run) for run in runs]
 
     def _scores(self, split: str, run: Run) -> Path:
         return self.folder / split / "test" / run.name / "scores.json"
 
     def card(self, split: str, run: str) -> Path:
         """Return the card of a trained model, in the folder of its run."""
-        settled = [self.options("split", split), self.options("prepare"), self.own["source"]]
+        settled = [self.options("split", split), self.options("prepare"), self.own.source]
         digest = self._digest(self._recipe, self.options("train", run)["set"], *settled)
         return self.folder / split / "runs" / f"{run}.{digest}" / "model" / "card.json"
 
     def pretraining_cards(self, run: str) -> list[Path]:
         """Return the card of the model that a training begins with, if it is pretrained here."""
-        if self.own["pretraining"] is None:
+        if self.own.pretraining is None:
             return []
         first = Run.parse(run)
-        first, recipe = Run(first.row, first.seed), _read_yaml(self.own["pretraining"])
+        first, recipe = Run(first.row, first.seed), _read_yaml(self.own.pretraining)
         settled = self.options("pretrain", first.name)["set"], self.options("synthetic-glands")
         digest = self._digest(recipe, *settled)
         return [self.folder / "pretraining" / f"{first.name}.{digest}" / "model" / "card.json"]
@@ -184,7 +183,7 @@ class Experiment:
 
     @cached_property
     def _recipe(self) -> dict[str, Any]:
-        return _read_yaml(self.own["recipe"])
+        return _read_yaml(self.own.recipe)
 
     @property
     def _own_weights(self) -> tuple[float, float]:
@@ -194,15 +193,15 @@ class Experiment:
 
     def weights(self, *kinds: str) -> list[Path]:
         """Return files of encoder weights (``sam``, ``pathology``); those of public names are fetched to one place."""
-        paths = [Path(self.common[kind]) for kind in kinds]
+        paths = [Path(getattr(self.common, kind)) for kind in kinds]
         return [path if path.suffix else self.folder.parent / "encoders" / f"{path}.pth" for path in paths]
 
     @property
     def training_weights(self) -> list[Path]:
         """Weights that a training begins with."""
-        return self.weights(*_KINDS) if self.own["pretrained"] else []
+        return self.weights(*_KINDS) if self.own.pretrained else []
 
-    def options(self, command: str, of: str = "") -> Options:
+    def options(self, command: str, of: str = "") -> dict[str, Any]:
         """Return the options of a command; ``pretrain`` is ``train`` for the model that a training begins with.
 
         Parameters
@@ -211,24 +210,24 @@ class Experiment:
             Name of the run that is trained, way of splitting, or row of Table 1, where the options depend on it.
         """
         common, own, smoke = self.common, self.own, self.smoke or None
-        device, tested = {"device": common["device"]}, {"split": own["test_split"], "device": common["device"]}
+        device, tested = {"device": common.device}, {"split": own.test_split, "device": common.device}
         match command:
             case "demo-data":
                 return dict(_SMOKE["stand_in"])
             case "prepare":
-                return {"tile_px": own["tile_px"]}
+                return {"tile_px": own.tile_px}
             case "synthetic-glands":
                 return dict(_SMOKE["synthetic"]) if smoke else {}
             case "split" if of == "authors":
-                return {"authors": own["authors_folds"]}
+                return {"authors": own.authors_folds}
             case "split":
-                dealt = {"folds": own["folds"], "val_share": own["val_share"], "seed": own["split_seed"]}
-                return dealt | {"disjoint_from": own["test_split"] if of == "disjoint" else None}
+                dealt = {"folds": own.folds, "val_share": own.val_share, "seed": own.split_seed}
+                return dealt | {"disjoint_from": own.test_split if of == "disjoint" else None}
             case "pretrain" | "train":
                 settings = self._settings(Run.parse(of), pretraining=command == "pretrain")
-                return device | {"devices": common["devices"], "set": settings}
+                return device | {"devices": common.devices, "set": settings}
             case "test":
-                return tested | {"tta": own["tta"], "min_area": own["min_area"]}
+                return tested | {"tta": own.tta, "min_area": own.min_area}
             case "test-prompts":
                 return tested | ({"drop_larger_than": 0.5} if of == "vanilla_pp" else {})
             case "experiment report":
@@ -252,19 +251,16 @@ class Experiment:
         return settings if run.beta is None else [*settings, f"loss.iou={_plain(run.beta)}"]
 
 
-def plan_experiments(config: Mapping[str, Any], train_version: int = 1) -> dict[str, Experiment]:
-    """Return the experiments of a checked configuration (:func:`sampath_wsi.options.load_config`), by data set."""
-    smoke, section = bool(config["smoke"]), config["experiments"]
-    data_sets = {name: section[name] for name in TITLES}
-    if smoke:
-        output = f"{section['output']}-smoke"
+def plan_experiments(config: Config, train_version: int = 1) -> dict[str, Experiment]:
+    """Return the experiments of a configuration, by data set."""
+    section = config.experiments
+    if config.smoke:
+        output, given = f"{section.output}-smoke", section.model_dump()
         weights = {"sam": f"{output}/encoders/tiny-sam.pth", "pathology": f"{output}/encoders/tiny-hipt.pth"}
-        section = {**section, **weights, "output": output, **_SMOKE["common"]}
-        data_sets = {
-            name: {**own, "source": f"{output}/raw/{name}", **_SMOKE["data_sets"][name]}
-            for name, own in data_sets.items()
-        }
-    return {name: Experiment(name, section, own, smoke, train_version) for name, own in data_sets.items()}
+        for name in TITLES:
+            given[name] |= {"source": f"{output}/raw/{name}", **_SMOKE["data_sets"][name]}
+        section = ExperimentsOptions.of({**given, **weights, "output": output, **_SMOKE["common"]}, "smoke run")
+    return {name: Experiment(name, section, getattr(section, name), config.smoke, train_version) for name in TITLES}
 
 
 def _plain(value: float) -> str:

@@ -19,7 +19,7 @@ WEIGHT = st.one_of(st.none(), st.floats(0, 3, allow_subnormal=False))
 
 
 def plan(**changes: Any) -> dict[str, Experiment]:
-    return plan_experiments(load_config({"slides": "x.tsv", **changes}).model_dump(mode="json"))
+    return plan_experiments(load_config({"slides": "x.tsv", **changes}))
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ def test_settings_of_the_paper_rows_are_valid_recipes() -> None:
             experiment = plan(**changes)[name]
             for row, parts in (("sampath", (True, True)), ("no_pathology", (True, False)), ("no_sam", (False, True))):
                 run = Run(row, 5, beta=0.5)
-                recipe = read_recipe(experiment.own["recipe"], experiment.options("train", run.name)["set"])
+                recipe = read_recipe(experiment.own.recipe, experiment.options("train", run.name)["set"])
                 assert (recipe.architecture.sam is not None, recipe.architecture.pathology is not None) == parts
                 assert (recipe.seed, recipe.loss.iou, recipe.name) == (5, 0.5, f"{name}-{run.name}")
                 assert (recipe.epochs == 1) is bool(changes)
@@ -112,7 +112,7 @@ def test_only_what_changes_a_training_changes_its_folder(tmp_path: Path) -> None
 
     def card(version: int = 1, device: str = "auto", **own: Any) -> Path:
         section = {"device": device, "crag": {"recipe": str(recipe), **own}}
-        config = load_config({"slides": "x", "experiments": section}).model_dump(mode="json")
+        config = load_config({"slides": "x", "experiments": section})
         return plan_experiments(config, version)["crag"].card("official", "sampath-seed0")
 
     first = card()
@@ -128,7 +128,7 @@ def test_smoke_runs_keep_away_from_real_ones_and_from_gpus() -> None:
     for experiment in plan(smoke=True, experiments={"output": "out", "seeds": [0, 1, 2]}).values():
         assert experiment.folder.parent == Path("out-smoke")
         assert experiment.gpus == 0
-        assert experiment.common["seeds"] == [0]
+        assert experiment.common.seeds == (0,)
         assert all(path.is_relative_to("out-smoke") for path in experiment.training_weights + experiment.made_sources)
 
 
@@ -146,10 +146,10 @@ def test_corrected_iou_of_crag() -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"crag": {"rows": ["unet"]}}, "experiments.crag.rows.0: 'unet' is not one of"),
+        ({"crag": {"rows": ["unet"]}}, "experiments.crag.rows.0: 'unet' cannot be used: input should be 'vanilla'"),
         ({"glas": {"splits": ["authors"]}}, "experiments.glas.splits.0"),
         ({"seeds": []}, "experiments.seeds"),
-        ({"alpha": [2]}, "experiments.alpha.0: 2 is greater than the maximum"),
+        ({"alpha": [2]}, "experiments.alpha.0: 2 cannot be used: input should be less than"),
         ({"crags": {}}, "there is no key 'crags'; is 'crag' meant"),
     ],
 )
@@ -166,5 +166,5 @@ def test_text_of_the_command_line_becomes_numbers() -> None:
             "crag": {"tile_px": "null", "pretrained": "false", "tta": "8"},
         }
     )["crag"]
-    assert (crag.common["seeds"], crag.common["devices"]) == ([3, 4], 2)
-    assert (crag.own["tile_px"], crag.own["pretrained"], crag.own["tta"]) == (None, False, 8)
+    assert (crag.common.seeds, crag.common.devices) == ((3, 4), 2)
+    assert (crag.own.tile_px, crag.own.pretrained, crag.own.tta) == (None, False, 8)
