@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Collection
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import annotated_types
 import typer
@@ -63,6 +63,8 @@ def _plain(annotation: Any) -> Any:
     parts = get_args(annotation)
     if hasattr(annotation, "__metadata__"):
         return _plain(parts[0])
+    if get_origin(annotation) is tuple:
+        return list[parts[0]]  # type: ignore[valid-type]
     if type(None) in parts:
         (kind,) = (part for part in parts if part is not type(None))
         return _plain(kind) | None

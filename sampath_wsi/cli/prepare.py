@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sampath_wsi.cli.help import App
+from sampath_wsi.cli.options import flags_of
 from sampath_wsi.cli.run import log, shown_progress, stage_run
+from sampath_wsi.options import SplitOptions, SyntheticGlandOptions, SyntheticOptions
 
 if TYPE_CHECKING:
     from sampath_wsi.training.data.prepared_writer import Summary
@@ -34,7 +36,6 @@ TilePx = Annotated[
     typer.Option("--tile-px", min=0, help="Cut tiles of this side; 0 keeps images whole. [the label map's]"),
 ]
 Mpp = Annotated[float | None, typer.Option("--mpp", min=0.02, help="True mpp of the images, um/px. [the data set's]")]
-Seed = Annotated[int, typer.Option(help="Everything random is drawn from it.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -95,39 +96,27 @@ def annotated(
 
 
 @group.command()
-def synthetic(
-    out: Out,
-    train_slides: Annotated[int, typer.Option(min=1, help="Slides to train on.")] = 48,
-    val_slides: Annotated[int, typer.Option(min=1, help="Slides to validate on.")] = 8,
-    tiles_per_slide: Annotated[int, typer.Option(min=1, help="Tiles cut from each slide.")] = 10,
-    tile_px: Annotated[int, typer.Option(min=64, help="Side of a tile in pixels.")] = 512,
-    mpp: Annotated[float, typer.Option(help="mpp of the tiles, um/px.")] = 0.5,
-    seed: Seed = 0,
-) -> None:
+@flags_of(SyntheticOptions)
+def synthetic(out: Out, options: SyntheticOptions) -> None:
     """Make training tiles of synthetic slides.
 
     Example: sampath-wsi prepare synthetic data/synthetic
     """
     from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic
 
-    prepare = partial(prepare_synthetic, out, train_slides=train_slides, val_slides=val_slides)
-    _prepare(out, partial(prepare, tiles_per_slide=tiles_per_slide, tile_px=tile_px, mpp=mpp, seed=seed))
+    _prepare(out, partial(prepare_synthetic, out, options))
 
 
 @group.command()
-def synthetic_glands(
-    out: Out,
-    images: Annotated[int, typer.Option(min=2, help="Pictures to paint.")] = 324,
-    val_images: Annotated[int, typer.Option(min=1, help="How many of them, the last, are for validation.")] = 12,
-    seed: Seed = 100,
-) -> None:
+@flags_of(SyntheticGlandOptions)
+def synthetic_glands(out: Out, options: SyntheticGlandOptions) -> None:
     """Paint pictures of glands, to begin a training with.
 
     Example: sampath-wsi prepare synthetic-glands data/synthetic-glands
     """
     from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic_glands
 
-    _prepare(out, partial(prepare_synthetic_glands, out, images=images, val_images=val_images, seed=seed))
+    _prepare(out, partial(prepare_synthetic_glands, out, options))
 
 
 def _prepare(subject: Path, prepare: Callable[..., Summary], label_map: Path | None = None) -> None:
@@ -143,22 +132,11 @@ def _prepare(subject: Path, prepare: Callable[..., Summary], label_map: Path | N
 
 
 @group.command()
+@flags_of(SplitOptions)
 def split(
     data: Data,
     out: Annotated[Path, typer.Argument(help="The splits file to write (.csv).")],
-    folds: Annotated[int | None, typer.Option(min=2, help="Deal the groups to so many folds.")] = None,
-    fold: Annotated[int, typer.Option(min=0, help="The fold that validates.")] = 0,
-    val_share: Annotated[
-        float | None, typer.Option("--val-share", help="Deal this share of the samples to validation, e.g. 0.2.")
-    ] = None,
-    authors: Annotated[
-        str | None, typer.Option(help="The authors' folds: their CSV, its address, or 'bcss' or 'crag' to download it.")
-    ] = None,
-    within: Annotated[list[str] | None, typer.Option(help="A split to deal anew; may be repeated. [train]")] = None,
-    disjoint_from: Annotated[
-        str | None, typer.Option("--disjoint-from", help="Leave out training samples whose group is in this split.")
-    ] = None,
-    seed: Seed = 0,
+    options: SplitOptions,
 ) -> None:
     """Say anew which samples train and which validate: whole patients or slides at a time, with a seed.
 
@@ -167,11 +145,10 @@ def split(
     with stage_run("prepare split", str(data), None) as run:
         from sampath_wsi.training.data.leakage import leakage_of
         from sampath_wsi.training.data.prepared import read_prepared
-        from sampath_wsi.training.data.splits import SplitPlan, make_splits, write_splits
+        from sampath_wsi.training.data.splits import make_splits, write_splits
 
-        plan = SplitPlan(folds, fold, val_share, authors, within or (), disjoint_from, seed)
         prepared = read_prepared(data)
-        samples = make_splits(prepared, plan)
+        samples = make_splits(prepared, options)
         write_splits(out, samples)
         for name in sorted({s.split for s in samples}):
             groups = [s.group for s in samples if s.split == name]

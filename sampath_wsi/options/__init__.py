@@ -2,6 +2,7 @@
 
 from sampath_wsi.options.base import Options, as_flags, explained
 from sampath_wsi.options.config import Config, load_config, parse_setting, read_config, with_settings
+from sampath_wsi.options.prepare import SplitOptions, SyntheticGlandOptions, SyntheticOptions
 from sampath_wsi.options.stages import ImageOptions, InferOptions, StitchOptions, TileOptions, VectorizeOptions
 from sampath_wsi.options.training import ExperimentOptions, ExperimentsOptions, TrainingOptions
 
@@ -12,7 +13,10 @@ __all__ = [
     "ImageOptions",
     "InferOptions",
     "Options",
+    "SplitOptions",
     "StitchOptions",
+    "SyntheticGlandOptions",
+    "SyntheticOptions",
     "TileOptions",
     "TrainingOptions",
     "VectorizeOptions",

@@ -7,7 +7,7 @@ Samples come back with another ``split``, or fewer of them; :func:`write_splits`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.files import write_table
+from sampath_wsi.options import SplitOptions
 from sampath_wsi.training.data.authors_folds import load_folds, split_as_authors
 from sampath_wsi.training.data.prepared import TRAIN, VAL, PreparedData, Sample
 
@@ -22,65 +23,27 @@ ClassPixels = Mapping[str, NDArray[np.integer]]
 """Pixels of each class ``(n_classes,)`` by name of the sample."""
 
 
-@dataclass(frozen=True)
-class SplitPlan:
-    """How to split; at most one of ``folds``, ``val_share`` and ``authors``.
-
-    Raises
-    ------
-    ConfigError
-        If that makes no sense.
-    """
-
-    folds: int | None = None
-    """Deal whole groups to so many folds."""
-    fold: int = 0
-    """The fold that validates."""
-    val_share: float | None = None
-    """Deal about this share of the samples to validation, in whole groups."""
-    authors: str | None = None
-    """The authors' folds: see :func:`sampath_wsi.training.data.authors_folds.load_folds`."""
-    within: Sequence[str] = ()
-    """The splits to deal anew; ``train`` if empty."""
-    disjoint_from: str | None = None
-    """First leave out samples whose group occurs in this split."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        ways = sum(way is not None for way in (self.folds, self.val_share, self.authors))
-        if ways > 1:
-            raise ConfigError("--folds, --val-share and --authors exclude each other", "Give one of them.")
-        if not ways and self.disjoint_from is None:
-            raise ConfigError("there is nothing to do", "Give --folds, --val-share, --authors or --disjoint-from.")
-        if self.authors is not None and self.within:
-            raise ConfigError("the authors' folds name every split themselves", "Leave out --within.")
-        if self.folds is not None and not 0 <= self.fold < self.folds:
-            raise ConfigError(f"of {self.folds} folds none has the number {self.fold}", "Count folds from 0.")
-        if self.val_share is not None and not 0 < self.val_share < 1:
-            raise ConfigError(f"--val-share {self.val_share} is no share", "Give a number between 0 and 1.")
-
-
-def make_splits(data: PreparedData, plan: SplitPlan) -> tuple[Sample, ...]:
-    """Carry out a plan and return the samples that remain, in their new splits.
+def make_splits(data: PreparedData, options: SplitOptions) -> tuple[Sample, ...]:
+    """Return the samples that remain, in their new splits.
 
     Raises
     ------
     ConfigError, DataError
         If the data do not allow it.
     """
-    samples, dealt = data.samples, tuple(plan.within) or (TRAIN,)
-    if plan.authors is not None:
-        samples, dealt = split_as_authors(samples, load_folds(plan.authors), plan.fold), (TRAIN, VAL)
-    if plan.disjoint_from is not None:
-        samples = without_groups_of(samples, plan.disjoint_from, dealt)
-    if plan.folds is not None:
-        shares, val_part = (1.0,) * plan.folds, plan.fold
-    elif plan.val_share is not None:
-        shares, val_part = (1 - plan.val_share, plan.val_share), 1
+    samples, dealt = data.samples, tuple(options.within) or (TRAIN,)
+    if options.authors is not None:
+        samples, dealt = split_as_authors(samples, load_folds(options.authors), options.fold), (TRAIN, VAL)
+    if options.disjoint_from is not None:
+        samples = without_groups_of(samples, options.disjoint_from, dealt)
+    if options.folds is not None:
+        shares, val_part = (1.0,) * options.folds, options.fold
+    elif options.val_share is not None:
+        shares, val_part = (1 - options.val_share, options.val_share), 1
     else:
         return samples
     class_px = count_class_px(data, [s for s in samples if s.split in dealt])
-    return split_groups(samples, shares, val_part, within=dealt, seed=plan.seed, class_px=class_px)
+    return split_groups(samples, shares, val_part, within=dealt, seed=options.seed, class_px=class_px)
 
 
 def write_splits(path: Path, samples: Sequence[Sample]) -> None:

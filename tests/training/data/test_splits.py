@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,12 @@ from hypothesis import strategies as st
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, DataError
+from sampath_wsi.options import SplitOptions
 from sampath_wsi.training.data.authors_folds import load_folds, split_as_authors
 from sampath_wsi.training.data.leakage import leakage_of
 from sampath_wsi.training.data.prepared import DatasetInfo, PreparedData, Sample, read_prepared
 from sampath_wsi.training.data.prepared_writer import LabelledImage, write_prepared
 from sampath_wsi.training.data.splits import (
-    SplitPlan,
     deal_groups,
     make_splits,
     split_groups,
@@ -197,22 +196,22 @@ def test_published_folds_are_downloaded_and_counted(tmp_path: Path, monkeypatch:
         load_folds("bcss")
 
 
-# --- plans ------------------------------------------------------------------------------------------------------------
+# --- options ---------------------------------------------------------------------------------------------------------
 
-BAD_PLANS: dict[str, tuple[Callable[[], SplitPlan], str]] = {
-    "two ways": (lambda: SplitPlan(folds=5, val_share=0.2), "exclude each other"),
-    "no way": (lambda: SplitPlan(), "nothing to do"),
-    "authors within": (lambda: SplitPlan(authors="crag", within=["train"]), "name every split themselves"),
-    "fold": (lambda: SplitPlan(folds=5, fold=5), "of 5 folds none has the number 5"),
-    "share": (lambda: SplitPlan(val_share=1.0), r"--val-share 1\.0 is no share"),
+BAD_OPTIONS: dict[str, tuple[dict[str, object], str]] = {
+    "two ways": ({"folds": 5, "val_share": 0.2}, "exclude each other"),
+    "no way": ({}, "nothing to do"),
+    "authors within": ({"authors": "crag", "within": ["train"]}, "name every split themselves"),
+    "fold": ({"folds": 5, "fold": 5}, "of 5 folds none has the number 5"),
+    "share": ({"val_share": 1.0}, r"split, val_share: 1\.0 cannot be used: input should be less than 1"),
 }
 
 
-@pytest.mark.parametrize("name", BAD_PLANS)
-def test_bad_plans_are_refused(name: str) -> None:
-    make, message = BAD_PLANS[name]
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_bad_options_are_refused(name: str) -> None:
+    given, message = BAD_OPTIONS[name]
     with pytest.raises(ConfigError, match=message):
-        make()
+        SplitOptions.of(given, "split")
 
 
 @pytest.fixture
@@ -227,8 +226,8 @@ def data(tmp_path: Path) -> PreparedData:
     return read_prepared(tmp_path / "data")
 
 
-def test_a_splits_file_holds_a_plan_and_is_read_again(tmp_path: Path, data: PreparedData) -> None:
-    samples = make_splits(data, SplitPlan(folds=2, disjoint_from="test", seed=3))
+def test_a_splits_file_is_read_again(tmp_path: Path, data: PreparedData) -> None:
+    samples = make_splits(data, SplitOptions(folds=2, disjoint_from="test", seed=3))
     write_splits(tmp_path / "out" / "splits.csv", samples)
     rows = [line.split(",") for line in (tmp_path / "out" / "splits.csv").read_text().splitlines()]
     assert rows[0] == ["sample", "split"]
@@ -237,9 +236,9 @@ def test_a_splits_file_holds_a_plan_and_is_read_again(tmp_path: Path, data: Prep
     assert again.samples == samples
     assert leakage_of(data).severity == "leak"
     assert leakage_of(again).severity == "none"
-    share = make_splits(data, SplitPlan(val_share=0.34, seed=3))
+    share = make_splits(data, SplitOptions(val_share=0.34, seed=3))
     assert Counter(s.split for s in share) == {"train": 8, "val": 4, "test": 3}
-    assert len(make_splits(data, SplitPlan(disjoint_from="test"))) == 8 + 3
+    assert len(make_splits(data, SplitOptions(disjoint_from="test"))) == 8 + 3
 
 
 def test_authors_folds_of_a_data_set(tmp_path: Path, data: PreparedData) -> None:
@@ -247,7 +246,7 @@ def test_authors_folds_of_a_data_set(tmp_path: Path, data: PreparedData) -> None
         (s.sample, -1 if s.split == "test" else k % 5) for k, s in enumerate(data.samples)
     ]
     path = write_folds(tmp_path / "cv.csv", rows)
-    samples = make_splits(data, SplitPlan(authors=str(path)))
+    samples = make_splits(data, SplitOptions(authors=str(path)))
     assert Counter(s.split for s in samples) == {"train": 9, "val": 3, "test": 3}
-    disjoint = make_splits(data, SplitPlan(authors=str(path), disjoint_from="test"))
+    disjoint = make_splits(data, SplitOptions(authors=str(path), disjoint_from="test"))
     assert {s.group for s in disjoint if s.split != "test"} == {"p0", "p1", "p2", "p3"}

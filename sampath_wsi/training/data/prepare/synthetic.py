@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from sampath_wsi.errors import ConfigError
+from sampath_wsi.options import SyntheticGlandOptions, SyntheticOptions
 from sampath_wsi.progress import Progress
 from sampath_wsi.synthetic import CLASSES, TRUTH_DOWNSAMPLE, Painter, Scene
 from sampath_wsi.synthetic.glands import GLAND_MPP, GlandPainter
@@ -27,58 +27,30 @@ _DRAWS_A_TILE = 40
 
 
 def prepare_synthetic(
-    out: str | Path,
-    *,
-    train_slides: int,
-    val_slides: int,
-    tiles_per_slide: int,
-    tile_px: int,
-    mpp: float,
-    seed: int,
-    progress: Progress | None = None,
+    out: str | Path, options: SyntheticOptions | None = None, progress: Progress | None = None
 ) -> Summary:
     """Make tiles of synthetic slides for training: each slide is scanned at 0.25 um/px and read as real ones are.
 
-    The slides' seeds are derived from ``seed`` in a way that no small number (such as a demo slide's seed) hits.
-    Every other tile is centred on a class in turn, so that rare classes are seen as often as common ones.
-
-    Parameters
-    ----------
-    out
-        Folder to write, in the layout of :mod:`sampath_wsi.training.data.prepared`; group = slide.
-    train_slides, val_slides
-        Number of slides of the splits ``train`` and ``val``; no slide is in both.
-    tiles_per_slide
-        Tiles cut from each slide.
-    tile_px, mpp
-        Size and resolution of the tiles.
-    seed
-        Master seed.
-
-    Raises
-    ------
-    ConfigError
-        If ``mpp`` is not a whole multiple of 0.25, or a number is not positive.
+    A slide is a group, and in one split. The slides' seeds are derived from ``seed`` in a way that no small number
+    (such as a demo slide's seed) hits. Every other tile is centred on a class in turn, so that rare classes are seen as
+    often as common ones.
     """
-    factor = round(mpp / _SCANNED_MPP)
-    if factor < 1 or abs(factor * _SCANNED_MPP - mpp) > 1e-9:
-        raise ConfigError(f"synthetic tiles at {mpp} um/px cannot be made", "Choose a multiple of 0.25.")
-    if min(train_slides, val_slides, tiles_per_slide, tile_px) < 1:
-        raise ConfigError("slides, tiles and tile size of synthetic data must be positive", "Choose at least 1 each.")
-    slides = train_slides + val_slides
+    options = options or SyntheticOptions()
+    tile_px, factor = options.tile_px, round(options.mpp / _SCANNED_MPP)
+    slides = options.train_slides + options.val_slides
     info = DatasetInfo(
         name="synthetic",
         classes=CLASSES,
-        mpp=mpp,
-        description=f"tiles of {slides} synthetic H&E slides, master seed {seed}",
+        mpp=options.mpp,
+        description=f"tiles of {slides} synthetic H&E slides, master seed {options.seed}",
     )
 
     def cut(number: int) -> Iterator[LabelledImage]:
         # Offset far from the small numbers that people choose for a slide's seed.
-        scene_seed = 2**32 + derive_seed(seed, "training slide", number) % 2**31
+        scene_seed = 2**32 + derive_seed(options.seed, "training slide", number) % 2**31
         painter = Painter(Scene(*_SIZES_PX[number % len(_SIZES_PX)], _SCANNED_MPP, scene_seed))
-        slide, split = f"slide{number:03d}", TRAIN if number < train_slides else VAL
-        for k, corner in enumerate(_choose_corners(painter.scene, tiles_per_slide, tile_px * factor)):
+        slide, split = f"slide{number:03d}", TRAIN if number < options.train_slides else VAL
+        for k, corner in enumerate(_choose_corners(painter.scene, options.tiles_per_slide, tile_px * factor)):
             yield LabelledImage(f"{slide}_{k:03d}", *_paint_tile(painter, corner, tile_px, factor), slide, split)
 
     sources = {f"slide{number:03d}": partial(cut, number) for number in range(slides)}
@@ -123,37 +95,24 @@ def _paint_tile(
 
 
 def prepare_synthetic_glands(
-    out: str | Path, *, images: int, val_images: int, seed: int, progress: Progress | None = None
+    out: str | Path, options: SyntheticGlandOptions | None = None, progress: Progress | None = None
 ) -> Summary:
     """Paint pictures of glands as large as those of GlaS, to begin with where real glands are few.
 
     Every picture is a group of its own.
-
-    Parameters
-    ----------
-    out
-        The folder to write.
-    images, val_images
-        Pictures in all, and how many of them, the last ones, are for validation.
-    seed
-        Everything random is drawn from it.
-
-    Raises
-    ------
-    ConfigError
-        If no picture is left for training or none is for validation.
     """
-    if not 0 < val_images < images:
-        raise ConfigError(f"{val_images} of {images} pictures cannot be for validation", "Keep some for training.")
+    options = options or SyntheticGlandOptions()
     classes = load_label_map("glas").tissue_classes
-    info = DatasetInfo(name="synthetic glands", classes=classes, mpp=GLAND_MPP, description=f"master seed {seed}")
-    painter = GlandPainter(seed=seed)
+    info = DatasetInfo(
+        name="synthetic glands", classes=classes, mpp=GLAND_MPP, description=f"master seed {options.seed}"
+    )
+    painter = GlandPainter(seed=options.seed)
 
     def paint(name: str, number: int) -> Iterator[LabelledImage]:
         picture = painter.paint(number)
         labels = (picture.instances > 0).astype(np.uint8) + 1
-        split = VAL if number >= images - val_images else TRAIN
+        split = VAL if number >= options.images - options.val_images else TRAIN
         yield LabelledImage(name, picture.rgb, labels, name, split, picture.instances)
 
-    sources = {f"synthetic_{number}": partial(paint, f"synthetic_{number}", number) for number in range(images)}
+    sources = {f"synthetic_{number}": partial(paint, f"synthetic_{number}", number) for number in range(options.images)}
     return write_prepared(out, info, sources, "pictures", progress=progress)
