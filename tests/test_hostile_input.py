@@ -27,7 +27,7 @@ from sampath_wsi.options import VectorizeOptions
 from sampath_wsi.qupath import encode_object, read_annotations
 from sampath_wsi.runs.sheet import SheetRow
 from sampath_wsi.slides import SlideReader, inspect_slide
-from sampath_wsi.slides.jpeg_tiles import find_jpeg_tiles
+from sampath_wsi.slides.jpeg import find_jpeg_tiles
 from sampath_wsi.tissue.detection import TissueOptions
 from sampath_wsi.tissue.mask import find_tissue
 

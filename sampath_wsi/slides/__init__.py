@@ -1,4 +1,4 @@
-"""A slide: what it says of itself (:class:`SlideInfo`), and regions of it at any resolution (:class:`SlideReader`)."""
+"""A slide: its metadata (:class:`SlideInfo`), and windows of it at any resolution (:class:`SlideReader`)."""
 
 from __future__ import annotations
 

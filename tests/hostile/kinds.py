@@ -131,7 +131,7 @@ class Sheets(Kind):
 
     def make(self, rng: random.Random, number: int) -> tuple[str, bytes]:
         suffix, delimiter = rng.choice([(".tsv", "\t"), (".csv", ",")])
-        rows = [["slide", "path", "mpp", "tissue_mask", "region", "truth", "patient"][: rng.randrange(2, 8)]]
+        rows = [["slide", "path", "mpp", "tissue_mask", "roi", "truth", "patient"][: rng.randrange(2, 8)]]
         if rng.random() < 0.1:
             rows = [[rng.choice([*NASTY, *rows[0]]) for _ in rows[0]]]
         for _ in range(rng.randrange(1, 4)):
@@ -149,7 +149,7 @@ class Sheets(Kind):
         for row in rows:
             results = folder / "output" / "slides" / row.slide
             assert results.resolve().parent == folder / "output" / "slides"
-            for name in (row.path, row.tissue_mask, row.region, row.truth):
+            for name in (row.path, row.tissue_mask, row.roi, row.truth):
                 assert not name.startswith("-")
                 assert "\x00" not in name
                 os.path.exists(name)  # noqa: PTH110 - must not raise

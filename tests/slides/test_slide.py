@@ -9,7 +9,7 @@ import pytest
 
 from sampath_wsi.errors import SlideError
 from sampath_wsi.geometry import Box
-from sampath_wsi.slides import SlideReader, inspect_slide
+from sampath_wsi.slides import SlideReader, inspect_slide, openslide_levels
 from sampath_wsi.slides import reader as readers
 from sampath_wsi.slides.resampling import Resampling
 from sampath_wsi.stages.stitch.blend import bilinear
@@ -143,7 +143,7 @@ def test_fingerprint_changes_with_one_byte(tmp_path: Path) -> None:
 def test_a_poisoned_handle_is_opened_anew_once(checkered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = SlideReader(inspect_slide(checkered))
     opened, failures = [], iter([True, False])
-    original_open, original_read = readers.open_slide, openslide.OpenSlide.read_region
+    original_open, original_read = openslide_levels.open_slide, openslide.OpenSlide.read_region
 
     def counting_open(path: Path) -> openslide.OpenSlide:
         opened.append(path)
@@ -154,7 +154,7 @@ def test_a_poisoned_handle_is_opened_anew_once(checkered: Path, monkeypatch: pyt
             raise openslide.OpenSlideError("Bogus marker length")
         return original_read(self, *args)
 
-    monkeypatch.setattr(readers, "open_slide", counting_open)
+    monkeypatch.setattr(openslide_levels, "open_slide", counting_open)
     monkeypatch.setattr(openslide.OpenSlide, "read_region", failing_once)
     reader.read(Box(0, 0, 64, 64), (64, 64))
     assert len(opened) == 2
