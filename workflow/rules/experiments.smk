@@ -4,6 +4,8 @@
 SET = EXPERIMENT_DIR / "{dataset}"
 SET_LOGS = EXPERIMENT_DIR / "logs" / "{dataset}"
 SET_BENCHMARKS = EXPERIMENT_DIR / "benchmarks" / "{dataset}"
+# How all trainings and tests are computed; it decides about no result.
+COMPUTED = EXPERIMENTS["bcss"]
 
 
 wildcard_constraints:
@@ -146,9 +148,10 @@ rule experiment_pretrain:
         SET_BENCHMARKS / "pretraining" / "{run}.{digest}.tsv"
     conda:
         "../../envs/gpu.yaml"
-    threads: EXPERIMENTS["bcss"].threads
+    threads: COMPUTED.threads
     resources:
-        gpu=EXPERIMENTS["bcss"].gpus,
+        gpu=COMPUTED.gpus,
+        flags=lambda w: as_flags(COMPUTED.device_flags),
     params:
         recipe=lambda w: EXPERIMENTS[w.dataset].own.pretraining,
         folder=lambda w, output: Path(output[0]).parents[1],
@@ -156,7 +159,7 @@ rule experiment_pretrain:
         version=VERSIONS["train"],
     shell:
         "sampath-wsi train {params.recipe:q} --data {input.data:q} --out {params.folder:q} --resume {params.options}"
-        " --threads {threads} > {log:q} 2>&1"
+        " {resources.flags} --threads {threads} > {log:q} 2>&1"
 
 
 rule experiment_train:
@@ -173,9 +176,10 @@ rule experiment_train:
         SET_BENCHMARKS / "{fold_plan}" / "{run}.{digest}.tsv"
     conda:
         "../../envs/gpu.yaml"
-    threads: EXPERIMENTS["bcss"].threads
+    threads: COMPUTED.threads
     resources:
-        gpu=EXPERIMENTS["bcss"].gpus,
+        gpu=COMPUTED.gpus,
+        flags=lambda w: as_flags(COMPUTED.device_flags),
     params:
         recipe=lambda w: EXPERIMENTS[w.dataset].own.recipe,
         folder=lambda w, output: Path(output[0]).parents[1],
@@ -183,7 +187,7 @@ rule experiment_train:
         version=VERSIONS["train"],
     shell:
         "sampath-wsi train {params.recipe:q} --data {input.data:q} --splits {input.splits:q} --out {params.folder:q}"
-        " --resume {params.options} --threads {threads} > {log:q} 2>&1"
+        " --resume {params.options} {resources.flags} --threads {threads} > {log:q} 2>&1"
 
 
 rule experiment_test:
@@ -200,9 +204,10 @@ rule experiment_test:
         SET_BENCHMARKS / "{fold_plan}" / "{run}.test.tsv"
     conda:
         "../../envs/gpu.yaml"
-    threads: EXPERIMENTS["bcss"].threads
+    threads: COMPUTED.threads
     resources:
-        gpu=min(1, EXPERIMENTS["bcss"].gpus),
+        gpu=min(1, COMPUTED.gpus),
+        flags=lambda w: as_flags({"device": COMPUTED.common.device}),
     params:
         model=lambda w, input: Path(input.card).parent,
         out=lambda w, output: Path(output[0]).parent,
@@ -210,7 +215,7 @@ rule experiment_test:
         version=VERSIONS["test"],
     shell:
         "sampath-wsi test {params.model:q} --data {input.data:q} --splits {input.splits:q} --out {params.out:q}"
-        " {params.options} --threads {threads} > {log:q} 2>&1"
+        " {params.options} {resources.flags} --threads {threads} > {log:q} 2>&1"
 
 
 rule experiment_vanilla:
@@ -226,9 +231,10 @@ rule experiment_vanilla:
         SET_BENCHMARKS / "{row}.test.tsv"
     conda:
         "../../envs/gpu.yaml"
-    threads: EXPERIMENTS["bcss"].threads
+    threads: COMPUTED.threads
     resources:
-        gpu=min(1, EXPERIMENTS["bcss"].gpus),
+        gpu=min(1, COMPUTED.gpus),
+        flags=lambda w: as_flags({"device": COMPUTED.common.device}),
     params:
         out=lambda w, output: Path(output[0]).parent,
         options=lambda w: as_flags(
@@ -237,7 +243,7 @@ rule experiment_vanilla:
         version=VERSIONS["test"],
     shell:
         "sampath-wsi test-prompts --sam {input.sam:q} --data {input.data:q} --out {params.out:q} {params.options}"
-        " --threads {threads} > {log:q} 2>&1"
+        " {resources.flags} --threads {threads} > {log:q} 2>&1"
 
 
 rule experiment_report:

@@ -126,6 +126,11 @@ class Experiment:
         return 0 if self.common.device == "cpu" else self.common.devices
 
     @property
+    def device_flags(self) -> dict[str, Any]:
+        """Options of a training that change no result."""
+        return {"device": self.common.device, "devices": self.common.devices}
+
+    @property
     def threads(self) -> int:
         """CPU threads of trainings and tests; profiles can set others."""
         return 1 if self.smoke else 4
@@ -202,15 +207,16 @@ class Experiment:
         return self.weights(*_KINDS) if self.own.pretrained else []
 
     def options(self, command: str, of: str = "") -> dict[str, Any]:
-        """Return the options of a command; ``pretrain`` is ``train`` for the model that a training begins with.
+        """Return the options of a command that decide about its result; a dictionary of flags and values.
+
+        ``pretrain`` is ``train`` for the model that a training begins with.
 
         Parameters
         ----------
         of
             Name of the run that is trained, way of splitting, or row of Table 1, where the options depend on it.
         """
-        common, own, smoke = self.common, self.own, self.smoke or None
-        device, tested = {"device": common.device}, {"split": own.test_split, "device": common.device}
+        own, smoke = self.own, self.smoke or None
         match command:
             case "demo-data":
                 return dict(_SMOKE["stand_in"])
@@ -224,12 +230,11 @@ class Experiment:
                 dealt = {"folds": own.folds, "val_share": own.val_share, "seed": own.split_seed}
                 return dealt | {"disjoint_from": own.test_split if of == "disjoint" else None}
             case "pretrain" | "train":
-                settings = self._settings(Run.parse(of), pretraining=command == "pretrain")
-                return device | {"devices": common.devices, "set": settings}
+                return {"set": self._settings(Run.parse(of), pretraining=command == "pretrain")}
             case "test":
-                return tested | {"tta": own.tta, "min_area": own.min_area}
+                return {"split": own.test_split, "tta": own.tta, "min_area": own.min_area}
             case "test-prompts":
-                return tested | ({"drop_larger_than": 0.5} if of == "vanilla_pp" else {})
+                return {"split": own.test_split, "drop_larger_than": 0.5 if of == "vanilla_pp" else None}
             case "experiment report":
                 return {"leakage": self.leakage_files, "smoke": smoke}
             case "experiment sweep":
