@@ -159,7 +159,7 @@ def test_sigterm_finishes_the_batch_and_the_rerun_goes_on(tmp_path: Path, tiny_m
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_vectorize_cut_off_leaves_no_result_and_the_rerun_gives_it(tmp_path: Path, number: signal.Signals) -> None:
+def test_vectorize_cut_off_leaves_nothing_and_can_be_rerun(tmp_path: Path, number: signal.Signals) -> None:
     label_map = np.tile(natural_map(400, 400, seed=1, sigma=3, classes=2), (5, 5))
     write_segmentation(tmp_path / "m.zarr", label_map, classes=CLASSES[:2])
     out, aside = tmp_path / "cut" / "s.geojson", tmp_path / "cut" / ".s.geojson.partial"
