@@ -141,12 +141,12 @@ def explained(error: ValidationError, where: str, model: type[BaseModel]) -> Con
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     owner, field = _look_up(model, path)
+    group = ", ".join(filter(None, (where, ".".join(path[:-1]))))
     if first["type"] == "extra_forbidden":
-        place = ".".join(path[:-1])
-        return ConfigError(f"{where}{f', {place}' if place else ''}: {_unknown(path[-1], list(owner.model_fields))}")
-    place = f"{where}, {'.'.join(path)}" if path else where
+        return ConfigError(f"{group}: {_unknown(path[-1], list(owner.model_fields))}")
     if first["type"] == "missing":
-        return ConfigError(f"{where}: '{path[-1]}' is missing or empty", f"Expected: {field}." if field else "")
+        return ConfigError(f"{group}: '{path[-1]}' is missing or empty", f"Expected: {field}." if field else "")
+    place = ", ".join(filter(None, (where, ".".join(path))))
     return ConfigError(f"{place}: {_problem(first)}", f"Expected: {field}" if field else "")
 
 
@@ -154,11 +154,13 @@ def _look_up(model: type[BaseModel], path: list[str]) -> tuple[type[BaseModel], 
     """Return the model that a path of keys leads into, and the description of its key."""
     description = ""
     for name in path:
+        if name.isdigit():  # the place in a list
+            continue
         if (field := model.model_fields.get(name)) is None:
             break
         description = field.description or ""
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            model = field.annotation
+        kinds = (field.annotation, *get_args(field.annotation))
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
     return model, " ".join(description.split())
 
 

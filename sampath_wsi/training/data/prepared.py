@@ -158,7 +158,7 @@ def read_prepared(folder: str | Path, splits: str | Path | None = None) -> Prepa
     return PreparedData(folder, info, samples, {sample.sample: _check_files(folder, sample) for sample in samples})
 
 
-def first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     """Return the first place where a file does not fit its model, and why."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
@@ -172,7 +172,7 @@ def _read_info(path: Path) -> DatasetInfo:
         raise DataError(f"{path} is missing", "Name the folder of a prepared data set.") from error
     except ValidationError as error:
         raise DataError(
-            f"{path} does not describe a data set: {first_problem(error)}", "Prepare the data again."
+            f"{path} does not describe a data set: {_first_problem(error)}", "Prepare the data again."
         ) from error
 
 
@@ -183,7 +183,7 @@ def _read_samples(path: Path) -> tuple[Sample, ...]:
         try:
             samples.append(_SAMPLE.validate_python({"field": name, **known}))
         except ValidationError as error:
-            raise DataError(f"{path}: sample {name}: {first_problem(error)}", "Prepare the data again.") from error
+            raise DataError(f"{path}: sample {name}: {_first_problem(error)}", "Prepare the data again.") from error
     return tuple(samples)
 
 

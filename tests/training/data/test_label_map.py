@@ -53,17 +53,23 @@ def test_a_label_map_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TWO, "name: Field required"),
-        (f"name: x\nclases: []\n{TWO}", "clases: Extra inputs"),
+        (TWO, "bad.yaml: 'name' is missing or empty"),
+        ("name: x\nclasses: [{name: A}]\n", "bad.yaml, classes.0: 'color' is missing"),
+        (f"name: x\nclases: []\n{TWO}", "there is no key 'clases'; is 'classes' meant"),
         (f"name: x\nignored: {{2: b}}\n{TWO}", "code 2 occurs twice"),
         (f"name: x\nignored_names: [B]\n{TWO}", "name 'B' occurs twice"),
         (f"name: x\nother_codes: C\n{TWO}", "other_codes: there is no class 'C'"),
         (f"name: x\nunclassified: C\n{TWO}", "unclassified: there is no class 'C'"),
-        ("name: x\nclasses: []\n", "classes: Tuple should have at least 1 item"),
-        ("name: x\nclasses:\n - {name: 'A:B', color: [1, 2, 3]}\n", "contains ':'"),
-        ("name: x\nclasses:\n - {name: A, color: [1, 2, 300]}\n", r"classes\.0\.color\.2"),
+        ("name: x\nclasses: []\n", r"classes: \[\] cannot be used: .* at least 1 item.* Expected: 1 to 254 classes"),
+        ("name: x\nclasses:\n - {name: 'A:B', color: [1, 2, 3]}\n", "classes.0.name: .*contains ':'"),
+        ("name: x\nclasses:\n - {name: A, color: [1, 2, 300]}\n", r"classes\.0\.color\.2: 300 cannot be used"),
+        (
+            "name: x\nclasses:\n - {name: A, colour: [1, 2, 3], color: [1, 2, 3]}\n",
+            r"classes\.0: there .*'color' meant",
+        ),
         ("name: [x", "not a YAML file"),
-        ("", "valid dictionary"),
+        ("", "'name' is missing or empty"),
+        ("[1]", "is no group of keys"),
     ],
 )
 def test_bad_label_maps_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:

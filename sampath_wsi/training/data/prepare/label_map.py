@@ -14,11 +14,12 @@ from typing import Annotated
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, DataError
-from sampath_wsi.training.data.prepared import DatasetInfo, first_problem
+from sampath_wsi.options import Options
+from sampath_wsi.training.data.prepared import DatasetInfo
 
 SHIPPED = Path(__file__).parent / "label_maps"
 Code = Annotated[int, Field(ge=0, lt=2**16)]
@@ -32,31 +33,33 @@ class MappedClass(TissueClass):
     names: tuple[str, ...] = ()
 
 
-class LabelMap(BaseModel):
+class LabelMap(Options):
     """The classes of a data set and what stands for them in its files."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
+    """name of the data set"""
     classes: Annotated[tuple[MappedClass, ...], Field(min_length=1, max_length=254)]
+    """1 to 254 classes in the order of their labels, each with name, color, and at will codes and names"""
     mpp: PositiveFloat = 0.5
+    """resolution in micrometres a pixel"""
     tile_px: NonNegativeInt = 0
-    """Side of the tiles that images are cut into; 0 keeps them whole."""
+    """side of the tiles that images are cut into; 0 keeps them whole"""
     description: str = ""
-    ignored: dict[Code, str] = {}
-    """Codes that become unlabelled."""
+    """description of the data set"""
+    ignored: dict[Code, str] = Field(default_factory=dict)
+    """codes that become unlabelled"""
     other_codes: str | None = None
-    """The class of every code that is not listed; without it such a code is an error."""
+    """the class of every code that is not listed; without it such a code is an error"""
     instances: bool = False
-    """Whether the mask tells instances apart: 0 = background, any other code one of them."""
+    """whether the mask tells instances apart: 0 = background, any other code one of them"""
     ignored_names: tuple[str, ...] = ()
-    """Annotations of these classes clear what lies below them; so do those whose class ends in ``*``."""
+    """annotations of these classes clear what lies below them; so do those whose class ends in ``*``"""
     unclassified: str | None = None
-    """The class of annotations that have none; without it they are left out."""
-    expected_images: dict[str, int] = {}
-    """How many images each split of the data set has when it is complete."""
+    """the class of annotations that have none; without it they are left out"""
+    expected_images: dict[str, int] = Field(default_factory=dict)
+    """how many images each split of the data set has when it is complete"""
     test_sites: tuple[str, ...] = ()
-    """BCSS: tissue source sites (the second part of a TCGA barcode) whose slides are for testing."""
+    """BCSS: tissue source sites (the second part of a TCGA barcode) whose slides are for testing"""
 
     @model_validator(mode="after")
     def _is_unambiguous(self) -> LabelMap:
@@ -131,11 +134,10 @@ def load_label_map(name_or_path: str | Path) -> LabelMap:
     shipped = SHIPPED / f"{name_or_path}.yaml"
     path = shipped if shipped.is_file() else Path(name_or_path)
     try:
-        return LabelMap.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
         raise ConfigError(f"{path}: there is no such label map", f"Name a YAML file, or one of {names}.") from None
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {first_problem(error)}", "docs/data.md explains the keys.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a YAML file: {error}", "docs/data.md shows one.") from None
+    return LabelMap.of(given, str(path))
