@@ -13,7 +13,7 @@ from unittest import mock
 from sampath_wsi.qupath import ObjectWriter
 from sampath_wsi.stages.stitch import stage as stitch
 from sampath_wsi.stages.vectorize import objects, outline, survey
-from sampath_wsi.stages.vectorize.source import ClassMap
+from sampath_wsi.stages.vectorize.source import Source
 from sampath_wsi.stores import pyramid
 from sampath_wsi.stores.shards import Shards
 
@@ -28,8 +28,8 @@ STEPS: dict[str, list[tuple[str, Any, str]]] = {
         ("write", Shards, "write"),
     ],
     "vectorize": [
-        ("read", ClassMap, "labels"),
-        ("read", ClassMap, "probabilities"),
+        ("read", Source, "labels"),
+        ("read", Source, "probabilities"),
         ("connected regions", survey, "connected_regions"),
         ("connected regions", outline, "connected_regions"),
         ("borders between regions", survey, "borders"),

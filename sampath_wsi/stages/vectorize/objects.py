@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
+from typing import IO
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -43,21 +41,15 @@ class Feature:
 
 
 class FeatureSpool:
-    """Features that wait on disk until all are known, and counts of them; in memory are three numbers of each.
+    """Features that wait in a temporary file until all are known; in memory are two numbers of each, and counts."""
 
-    Parameters
-    ----------
-    folder
-        Where the temporary file lies; it has no name there.
-    """
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self.objects: Counter[int] = Counter()
         """By label value; every piece counts as an object."""
         self.n_vertices = self.most_vertices = 0
         self.cut_objects = self.pieces = 0
         """How many objects had too many vertices, and how many pieces they became."""
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
+        self._file = file
         self._order: list[int] = []
         self._begin: list[int] = [0]
 
@@ -79,14 +71,6 @@ class FeatureSpool:
         # Read piece by piece: pages of a mapped file would count as memory of this process.
         for k in np.argsort(np.array(self._order), kind="stable").tolist():
             yield os.pread(self._file.fileno(), self._begin[k + 1] - self._begin[k], self._begin[k])
-
-    def __enter__(self) -> FeatureSpool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
 
 def place(polygons: Polygons, frame: MapFrame) -> Polygons:
@@ -129,7 +113,7 @@ def draw_objects(
     )
     for pieces, label, first_map_px, number, measured in described:
         tissue_class = source.classes[label - 1]
-        y, x = divmod(first_map_px, source.class_map.shape[1])
+        y, x = divmod(first_map_px, source.shape[1])
         # The same for the same region of the same slide at any tolerance, so that a second import is noticed.
         identity = f"{source.fingerprint}/{tissue_class.name}/{f'{x},{y}' if number else 'all'}"
         name = f"{tissue_class.name} {number}" if number else tissue_class.name

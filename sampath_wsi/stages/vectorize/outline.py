@@ -27,7 +27,7 @@ from scipy.sparse.csgraph import connected_components, depth_first_order
 
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.stages.vectorize.regions import Ints, connected_regions, crack_count
-from sampath_wsi.stages.vectorize.source import ClassMap
+from sampath_wsi.stages.vectorize.source import Source
 from sampath_wsi.stages.vectorize.survey import ChunkBorders, MapRegions
 
 Polygons = NDArray[np.object_]
@@ -40,21 +40,11 @@ _AHEAD_LEFT = np.array([(0, 1), (1, 1), (1, 0), (0, 0)])
 
 
 def outline_regions(
-    class_map: ClassMap,
-    regions: MapRegions,
-    drawn: NDArray[np.bool_],
-    tolerance_map_px: float,
-    *,
-    progress: Progress | None = None,
+    source: Source, regions: MapRegions, tolerance_map_px: float, *, progress: Progress | None = None
 ) -> Iterator[tuple[Ints, Polygons]]:
-    """Outline the regions of a map chunk by chunk, and give each as soon as it is complete.
+    """Outline the regions of a map that make objects, chunk by chunk, and give each as soon as it is complete.
 
-    Parameters
-    ----------
-    drawn
-        By label value: whether its regions are wanted. All take part in simplifying.
-    tolerance_map_px
-        See :func:`simplify`.
+    All regions take part in simplifying; for ``tolerance_map_px`` see :func:`simplify`.
 
     Yields
     ------
@@ -63,7 +53,7 @@ def outline_regions(
     parts: dict[int, list[shapely.Polygon]] = defaultdict(list)
     step = stepper(progress, len(regions.windows), "chunks outlined")
     for chunk in range(len(regions.windows)):
-        region, polygons = outline_chunk(class_map, regions, chunk, drawn, tolerance_map_px)
+        region, polygons = outline_chunk(source, regions, chunk, tolerance_map_px)
         last = regions.last_chunk[region] == chunk
         whole = last & (regions.first_chunk[region] == chunk)
         for each, polygon in zip(region[~whole].tolist(), polygons[~whole], strict=True):
@@ -76,16 +66,14 @@ def outline_regions(
         step()
 
 
-def outline_chunk(
-    class_map: ClassMap, regions: MapRegions, chunk: int, drawn: NDArray[np.bool_], tolerance_map_px: float
-) -> tuple[Ints, Polygons]:
+def outline_chunk(source: Source, regions: MapRegions, chunk: int, tolerance_map_px: float) -> tuple[Ints, Polygons]:
     """Outline and simplify the regions of one chunk: pairs of a region and a polygon, in map pixels."""
-    of_piece = regions.of_piece[chunk]
+    of_piece, drawn = regions.of_piece[chunk], source.makes_objects
     label = regions.graph.label[of_piece]
     if not drawn[label].any():
         return np.empty(0, np.int64), np.empty(0, object)
     window = regions.windows[chunk]
-    pieces = connected_regions(class_map.labels(window))
+    pieces = connected_regions(source.labels(window))
     image = of_piece[pieces.image]
     if not np.array_equal(label, pieces.label):  # some were merged
         pieces = connected_regions(image)

@@ -113,14 +113,14 @@ def region_sums(regions: Regions, channels: NDArray[Any]) -> NDArray[np.float64]
     return sums
 
 
-def borders(regions: Regions) -> tuple[Ints, Ints, Ints]:
+def borders(regions: Regions) -> Ints:
     """Find which regions of a window touch along pixel sides, and along how many; as of :class:`RegionGraph`."""
     image = regions.image
     beside, below = image[:, 1:] != image[:, :-1], image[1:] != image[:-1]
     a = np.concatenate([image[:, :-1][beside], image[:-1][below]])
     b = np.concatenate([image[:, 1:][beside], image[1:][below]])
     pair, length = np.unique(_pair(a, b, len(regions)), return_counts=True)
-    return pair // len(regions), pair % len(regions), length
+    return np.stack([pair // len(regions), pair % len(regions), length], axis=1)
 
 
 def _pair(a: NDArray[Any], b: NDArray[Any], n: int) -> Ints:
@@ -156,7 +156,7 @@ class RegionGraph:
         ``(regions,)`` and ``(regions, class)``: number of, and sums over, the pixels that had a class before small
         regions were merged.
     touching
-        Lesser and greater number of the regions of each pair that touches, and along how many pixel sides.
+        ``(pairs, 3)``: lesser and greater number of two regions that touch, and along how many pixel sides.
     """
 
     label: NDArray[np.uint8]
@@ -164,7 +164,7 @@ class RegionGraph:
     first_map_px: Ints
     classed_map_px: Ints
     probability_sum: NDArray[np.float64]
-    touching: tuple[Ints, Ints, Ints]
+    touching: Ints
 
     def __len__(self) -> int:
         return len(self.label)
@@ -180,7 +180,7 @@ def contract(graph: RegionGraph, into: Ints) -> RegionGraph:
     sums = np.empty((n, graph.probability_sum.shape[1]))
     for k, column in enumerate(graph.probability_sum.T):
         sums[:, k] = np.bincount(into, weights=column, minlength=n)
-    a, b, length = into[graph.touching[0]], into[graph.touching[1]], graph.touching[2]
+    (a, b), length = into[graph.touching[:, :2]].T, graph.touching[:, 2]
     between = a != b
     pair, index = np.unique(_pair(a[between], b[between], n), return_inverse=True)
     return RegionGraph(
@@ -189,7 +189,7 @@ def contract(graph: RegionGraph, into: Ints) -> RegionGraph:
         first_map_px=first,
         classed_map_px=_sums(into, graph.classed_map_px, n),
         probability_sum=sums,
-        touching=(pair // n, pair % n, _sums(index, length[between], len(pair))),
+        touching=np.stack([pair // n, pair % n, _sums(index, length[between], len(pair))], axis=1),
     )
 
 
@@ -211,7 +211,7 @@ def merge_small(graph: RegionGraph, min_area_map_px: float, min_hole_map_px: flo
         if target is None:
             return graph, became
         graph = replace(graph, label=graph.label[target])
-        a, b, _ = graph.touching
+        a, b, _ = graph.touching.T
         same = graph.label[a] == graph.label[b]
         into = group(len(graph), a[same], b[same]).astype(np.int64)
         graph, became = contract(graph, into), into[became]
@@ -221,15 +221,12 @@ def _targets(graph: RegionGraph, min_area_map_px: float, min_hole_map_px: float)
     """Return the region whose label each region takes (itself, unless small); None if nothing is left to merge."""
     area = graph.area_map_px
     small = area < np.where(graph.label == 0, min_hole_map_px, min_area_map_px)
-    found = []
-    for source, target in (graph.touching[:2], graph.touching[1::-1]):
-        greater = (area[target] > area[source]) | ((area[target] == area[source]) & (target < source))
-        choice = small[source] & (greater | ~small[target])
-        found.append((source[choice], target[choice], graph.touching[2][choice]))
-    source, target, length = (np.concatenate(pair) for pair in zip(*found, strict=True))
-    if not len(source):
+    source, target, length = np.concatenate([graph.touching, graph.touching[:, [1, 0, 2]]]).T
+    greater = (area[target] > area[source]) | ((area[target] == area[source]) & (target < source))
+    choice = np.flatnonzero(small[source] & (greater | ~small[target]))
+    if not len(choice):
         return None
-    order = np.lexsort((target, -area[target], -length, source))
+    order = choice[np.lexsort((target[choice], -area[target[choice]], -length[choice], source[choice]))]
     source, target = source[order], target[order]
     best = np.flatnonzero(np.diff(source, prepend=-1))
     result = np.arange(len(graph))

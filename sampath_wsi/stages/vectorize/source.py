@@ -46,7 +46,7 @@ def windows(shape: tuple[int, int], side_map_px: int) -> list[Window]:
 
 
 class Readable(Protocol):
-    """An array that is read by windows, by several threads at once."""
+    """An array that is read by windows."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -55,45 +55,6 @@ class Readable(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
 
     def read(self, *window: slice) -> NDArray[Any]: ...
-
-
-@dataclass(frozen=True)
-class ClassMap:
-    """A class map and the probabilities behind it, at full resolution.
-
-    Parameters
-    ----------
-    label_array
-        ``(height, width)``: 0 = no class, ``i + 1`` = class ``i``.
-    probability_array
-        ``(class, height, width)``, uint8 (255 = 1) or float in [0, 1].
-    """
-
-    label_array: Readable
-    probability_array: Readable
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(height, width) in map pixels."""
-        height, width = self.label_array.shape
-        return height, width
-
-    @property
-    def n_classes(self) -> int:
-        return self.probability_array.shape[0]
-
-    @property
-    def probability_unit(self) -> float:
-        """What the probabilities hold for 1."""
-        return 255.0 if self.probability_array.dtype == np.uint8 else 1.0
-
-    def labels(self, window: Window) -> NDArray[np.uint8]:
-        """Read ``(height, width)`` label values."""
-        return self.label_array.read(*window.slices).astype(np.uint8, copy=False)
-
-    def probabilities(self, window: Window) -> NDArray[Any]:
-        """Read ``(class, height, width)``, in the unit of the store."""
-        return self.probability_array.read(slice(0, self.n_classes), *window.slices)
 
 
 @dataclass(frozen=True)
@@ -126,28 +87,50 @@ def rounded_box(corners_level0_px: NDArray[np.float64]) -> shapely.Polygon:
 
 @dataclass(frozen=True)
 class Source:
-    """What is drawn.
+    """What is drawn: a class map, the probabilities behind it, and what the labels mean.
 
     Parameters
     ----------
-    classes
-        Class ``i`` has label ``i + 1``.
+    label_array
+        ``(height, width)``: 0 = no class, ``i + 1`` = class ``i``.
+    probability_array
+        ``(class, height, width)``, uint8 (255 = 1) or float in [0, 1].
     fingerprint
         Of the slide: part of the objects' identifiers.
     mpp_map
         Micrometres in a map pixel.
     """
 
-    class_map: ClassMap
+    label_array: Readable
+    probability_array: Readable
     classes: tuple[TissueClass, ...]
     fingerprint: str
     mpp_map: float
     frame: MapFrame
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in map pixels."""
+        height, width = self.label_array.shape
+        return height, width
+
+    @property
+    def probability_unit(self) -> float:
+        """What the probabilities hold for 1."""
+        return 255.0 if self.probability_array.dtype == np.uint8 else 1.0
+
+    @property
     def makes_objects(self) -> NDArray[np.bool_]:
         """By label value: whether its regions become objects."""
         return np.array([False, *(not tissue_class.ignored for tissue_class in self.classes)])
+
+    def labels(self, window: Window) -> NDArray[np.uint8]:
+        """Read ``(height, width)`` label values."""
+        return self.label_array.read(*window.slices).astype(np.uint8, copy=False)
+
+    def probabilities(self, window: Window) -> NDArray[Any]:
+        """Read ``(class, height, width)``, in the unit of the store."""
+        return self.probability_array.read(slice(0, len(self.classes)), *window.slices)
 
 
 def open_source(segmentation_path: Path, frame: Frame) -> tuple[Source, TileGrid]:
@@ -161,21 +144,15 @@ def open_source(segmentation_path: Path, frame: Frame) -> tuple[Source, TileGrid
     path = Path(segmentation_path)
     group, provenance = open_input(path, "segmentation")
     labels, probability = Shards(read_array(group, "labels/classes/0")), Shards(read_array(group, "0"))
-    classes, crop = provenance.classes, provenance.slide.qupath_offset_level0_px if frame == "qupath" else (0, 0)
+    classes, grid = provenance.classes, provenance.grid
     if probability.shape != (len(classes), *labels.shape):
         raise StoreError(
             f"{path}: probabilities {probability.shape} do not fit {len(classes)} classes on a map of {labels.shape}",
             "Stitch the slide again.",
         )
-    grid = provenance.grid
-    found, map_frame = ClassMap(labels, probability), _map_frame(grid, *crop)
-    return Source(found, classes, provenance.slide.fingerprint, grid.mpp_map, map_frame), grid
-
-
-def _map_frame(grid: TileGrid, crop_x: int, crop_y: int) -> MapFrame:
+    crop_x, crop_y = provenance.slide.qupath_offset_level0_px if frame == "qupath" else (0, 0)
     scale_x, scale_y, offset_x, offset_y = grid.map_to_level0_px()
-    return MapFrame(
-        (scale_x, scale_y),
-        (offset_x - crop_x, offset_y - crop_y),
-        (offset_x + grid.region_width_level0_px - crop_x, offset_y + grid.region_height_level0_px - crop_y),
-    )
+    left, top = offset_x - crop_x, offset_y - crop_y
+    far_corner = left + grid.region_width_level0_px, top + grid.region_height_level0_px
+    map_frame = MapFrame((scale_x, scale_y), (left, top), far_corner)
+    return Source(labels, probability, classes, provenance.slide.fingerprint, grid.mpp_map, map_frame), grid

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.options import VectorizeOptions
-from sampath_wsi.options.stages import Frame
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.qupath import ObjectType, ObjectWriter
 from sampath_wsi.stages.vectorize.objects import FeatureSpool, draw_objects, place
@@ -59,10 +58,10 @@ class VectorizeResult:
         Size of the file unpacked.
     changed_fraction
         Share of all map pixels whose class the removal of small islands and holes changed.
-    frame, scale_level0_px_per_map_px, offset_level0_px
+    scale_level0_px_per_map_px, offset_level0_px
         A point (x, y) of the map lies at ``map * scale + offset`` in the file.
-    tolerance_um, min_area_um2, min_hole_um2, max_vertices, max_objects
-        As used.
+    options, tolerance_um
+        As given, and the tolerance as used.
     warnings
         One line each: what may make the file uncomfortable in QuPath, and what to do.
     """
@@ -75,14 +74,10 @@ class VectorizeResult:
     n_vertices: int
     json_bytes: int
     changed_fraction: float
-    frame: Frame
     scale_level0_px_per_map_px: tuple[float, float]
     offset_level0_px: tuple[float, float]
+    options: VectorizeOptions
     tolerance_um: float
-    min_area_um2: float
-    min_hole_um2: float
-    max_vertices: int
-    max_objects: int
     warnings: tuple[str, ...]
 
     @property
@@ -95,13 +90,9 @@ class VectorizeResult:
             "vertices": self.n_vertices,
             "json_bytes": self.json_bytes,
             "changed_by_cleaning": self.changed_fraction,
-            "frame": self.frame,
+            "frame": self.options.frame,
             "warnings": list(self.warnings),
         }
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the same as a JSON object."""
-        return {**asdict(self), "path": str(self.path)}
 
 
 def vectorize(
@@ -133,7 +124,8 @@ def vectorize(
     options, out = options or VectorizeOptions(), Path(out)
     source, _ = open_source(segmentation_path, options.frame)
     writer = ObjectWriter(out)
-    with writer, FeatureSpool(out.parent) as spool:
+    with writer, tempfile.TemporaryFile(dir=out.parent) as file:
+        spool = FeatureSpool(file)
         regions = draw_map(source, options, spool, progress=progress)
         step = stepper(progress, spool.objects.total(), "objects written")
         for feature in spool:
@@ -161,18 +153,15 @@ def draw_map(
         If the map holds a label for which there is no class.
     """
     px_um2 = source.mpp_map**2
-    regions = survey_map(
-        source.class_map, chunk_map_px, options.min_area / px_um2, options.min_hole / px_um2, progress=progress
-    )
+    regions = survey_map(source, chunk_map_px, options.min_area / px_um2, options.min_hole / px_um2, progress=progress)
     highest = int(regions.graph.label.max())
     if highest > len(source.classes):
         raise StoreError(
             f"the class map holds label {highest}, but there are only {len(source.classes)} classes",
             "Stitch the slide again.",
         )
-    ordinal = regions.ordinal
     tolerance_map_px = options.tolerance_um_at(source.mpp_map) / source.mpp_map
-    outlines = outline_regions(source.class_map, regions, source.makes_objects, tolerance_map_px, progress=progress)
+    outlines = outline_regions(source, regions, tolerance_map_px, progress=progress)
     placed = ((region, place(polygons, source.frame)) for region, polygons in outlines)
     if options.objects == "regions":
         ordinal = regions.ordinal
@@ -193,15 +182,15 @@ def _join_classes(placed: Iterable[tuple[Ints, Polygons]], graph: RegionGraph) -
     label = graph.label[np.sort(region)].astype(np.int64)
     values = np.unique(label)
     joined = [shapely.multipolygons(shapely.get_parts(polygons[label == value])) for value in values]
-    nothing = (np.empty(0, np.int64),) * 3
-    return values, np.array(joined, object), contract(replace(graph, touching=nothing), graph.label.astype(np.int64))
+    apart = replace(graph, touching=graph.touching[:0])
+    return values, np.array(joined, object), contract(apart, graph.label.astype(np.int64))
 
 
 def _describe(
     writer: ObjectWriter, source: Source, options: VectorizeOptions, spool: FeatureSpool, regions: MapRegions
 ) -> VectorizeResult:
     px_um2 = source.mpp_map**2
-    height, width = source.class_map.shape
+    height, width = source.shape
     changed = regions.changed_map_px / (height * width)
     area_map_px = np.bincount(
         regions.graph.label, weights=regions.graph.area_map_px, minlength=len(source.classes) + 1
@@ -215,14 +204,10 @@ def _describe(
         n_vertices=spool.n_vertices,
         json_bytes=writer.json_bytes,
         changed_fraction=changed,
-        frame=options.frame,
         scale_level0_px_per_map_px=source.frame.scale_level0_px_per_map_px,
         offset_level0_px=source.frame.offset_level0_px,
+        options=options,
         tolerance_um=options.tolerance_um_at(source.mpp_map),
-        min_area_um2=options.min_area,
-        min_hole_um2=options.min_hole,
-        max_vertices=options.max_vertices,
-        max_objects=options.warned_objects,
         warnings=_warnings(spool, writer.json_bytes, changed, options),
     )
 

@@ -20,7 +20,7 @@ from sampath_wsi.stages.vectorize.regions import (
     merge_small,
     region_sums,
 )
-from sampath_wsi.stages.vectorize.source import ClassMap, Window, windows
+from sampath_wsi.stages.vectorize.source import Source, Window, windows
 
 
 class ChunkBorders:
@@ -111,7 +111,7 @@ class MapRegions:
 
 
 def survey_map(
-    class_map: ClassMap,
+    source: Source,
     side_map_px: int,
     min_area_map_px: float,
     min_hole_map_px: float,
@@ -127,12 +127,12 @@ def survey_map(
     min_area_map_px, min_hole_map_px
         See :func:`merge_small`.
     """
-    chunks = windows(class_map.shape, side_map_px)
-    lines = ChunkBorders(class_map.shape, side_map_px)
+    chunks = windows(source.shape, side_map_px)
+    lines = ChunkBorders(source.shape, side_map_px)
     smallest = max(min_area_map_px, min_hole_map_px)
-    whole, region, begin = find_regions(class_map, chunks, lines, smallest, progress=progress)
+    whole, region, begin = find_regions(source, chunks, lines, smallest, progress=progress)
     graph, became = merge_small(whole, min_area_map_px, min_hole_map_px)
-    graph = replace(graph, probability_sum=graph.probability_sum / class_map.probability_unit)
+    graph = replace(graph, probability_sum=graph.probability_sum / source.probability_unit)
     changed = int(whole.area_map_px[graph.label[became] != whole.label].sum())
     of_piece = became[region]
     lines.renumber(of_piece)
@@ -144,7 +144,7 @@ def survey_map(
 
 
 def find_regions(
-    class_map: ClassMap,
+    source: Source,
     chunks: list[Window],
     lines: ChunkBorders,
     smallest_map_px: float,
@@ -169,7 +169,7 @@ def find_regions(
     begin = [0]
     step = stepper(progress, len(chunks), "chunks surveyed")
     for window in chunks:
-        pieces, image = _survey_chunk(class_map, window, smallest_map_px)
+        pieces, image = _survey_chunk(source, window, smallest_map_px)
         lines.put(window, image + np.int32(begin[-1]))
         surveys.append(pieces)
         begin.append(begin[-1] + len(pieces))
@@ -177,23 +177,23 @@ def find_regions(
     return *_join(surveys, begin, lines), begin
 
 
-def _survey_chunk(class_map: ClassMap, window: Window, smallest_map_px: float) -> tuple[RegionGraph, NDArray[np.int32]]:
+def _survey_chunk(source: Source, window: Window, smallest_map_px: float) -> tuple[RegionGraph, NDArray[np.int32]]:
     """Find the connected pieces of one chunk, and the piece of every pixel."""
-    pieces = connected_regions(class_map.labels(window))
-    sums = np.zeros((len(pieces), class_map.n_classes))
+    pieces = connected_regions(source.labels(window))
+    sums = np.zeros((len(pieces), len(source.classes)))
     classed = pieces.label > 0
     if classed.any():
-        sums[classed] = region_sums(pieces, class_map.probabilities(window))[classed]
-    a, b, length = borders(pieces)
-    small = np.minimum(pieces.area[a], pieces.area[b]) < smallest_map_px
+        sums[classed] = region_sums(pieces, source.probabilities(window))[classed]
+    touching = borders(pieces)
+    small = pieces.area[touching[:, :2]].min(axis=1) < smallest_map_px
     y, x = np.divmod(pieces.first, window.width)
     graph = RegionGraph(
         label=pieces.label,
         area_map_px=pieces.area,
-        first_map_px=(y + window.y) * class_map.shape[1] + x + window.x,
+        first_map_px=(y + window.y) * source.shape[1] + x + window.x,
         classed_map_px=np.where(classed, pieces.area, 0),
         probability_sum=sums,
-        touching=(a[small], b[small], length[small]),
+        touching=touching[small],
     )
     return graph, pieces.image
 
@@ -211,17 +211,14 @@ def _join(surveys: list[RegionGraph], begin: list[int], lines: ChunkBorders) -> 
     position[np.argsort(first)] = np.arange(len(label))
     region = group(len(label), position[a[same]], position[b[same]])[position].astype(np.int64)
 
-    low, high, length = (list(each) for each in zip(*(survey.touching for survey in surveys), strict=True))
+    seams = np.stack([a[~same], b[~same], np.ones(np.count_nonzero(~same), np.int64)], axis=1)
+    touching = [survey.touching + np.array([n, n, 0]) for survey, n in zip(surveys, begin, strict=False)]
     pieces = RegionGraph(
         label=label,
         area_map_px=all_of("area_map_px"),
         first_map_px=first,
         classed_map_px=all_of("classed_map_px"),
         probability_sum=all_of("probability_sum"),
-        touching=(
-            np.concatenate([*(each + n for each, n in zip(low, begin, strict=False)), a[~same]]),
-            np.concatenate([*(each + n for each, n in zip(high, begin, strict=False)), b[~same]]),
-            np.concatenate([*length, np.ones(np.count_nonzero(~same), np.int64)]),
-        ),
+        touching=np.concatenate([*touching, seams]),
     )
     return contract(pieces, region), region

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -22,7 +22,7 @@ from sampath_wsi.options.stages import Frame
 from sampath_wsi.probability import entropy_term_bit
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.qupath import ObjectWriter, encode_object
-from sampath_wsi.stages.vectorize.source import ClassMap, Source, Window, open_source, rounded_box, windows
+from sampath_wsi.stages.vectorize.source import Source, Window, open_source, rounded_box, windows
 
 _NAMESPACE = UUID("3f1f2a4e-9c44-4a3c-8a55-6d0e7a3c5b10")
 _WINDOW_MAP_PX = 1024
@@ -51,10 +51,6 @@ class TileObjectsResult:
     tiles: dict[str, int]
     left_out: int
     frame: Frame
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the same as a JSON object."""
-        return {**asdict(self), "path": str(self.path)}
 
 
 @dataclass
@@ -106,7 +102,7 @@ def write_tile_objects(
     columns, rows = cell_edges(grid)
     writer = ObjectWriter(Path(out))
     with writer:
-        sums = sum_tiles(source.class_map, columns, rows, progress=progress)
+        sums = sum_tiles(source, columns, rows, progress=progress)
         tiles = {c.name: 0 for c in source.classes if not c.ignored}
         for name, feature in _features(grid, source, columns, rows, sums):
             writer.write(feature)
@@ -130,7 +126,7 @@ def cell_edges(grid: TileGrid) -> tuple[Ints, Ints]:
 
 
 def sum_tiles(
-    class_map: ClassMap,
+    source: Source,
     columns: Ints,
     rows: Ints,
     *,
@@ -144,20 +140,20 @@ def sum_tiles(
     columns, rows
         Edges of the cells, as :func:`cell_edges` gives them.
     """
-    shape, n = (len(rows) - 1, len(columns) - 1), class_map.n_classes
+    shape, n = (len(rows) - 1, len(columns) - 1), len(source.classes)
     sums = TileSums(np.zeros((*shape, n), np.int64), np.zeros((*shape, n)), np.zeros(shape))
-    parts = windows(class_map.shape, window_map_px)
+    parts = windows(source.shape, window_map_px)
     step = stepper(progress, len(parts), "windows")
     for window in parts:
-        labels = class_map.labels(window)
+        labels = source.labels(window)
         if labels.any():
-            _add_window(sums, class_map, window, labels, columns, rows)
+            _add_window(sums, source, window, labels, columns, rows)
         step()
     return sums
 
 
 def _add_window(
-    sums: TileSums, class_map: ClassMap, window: Window, labels: NDArray[np.uint8], columns: Ints, rows: Ints
+    sums: TileSums, source: Source, window: Window, labels: NDArray[np.uint8], columns: Ints, rows: Ints
 ) -> None:
     first_row, y = _cells_along(rows, window.y, window.height)
     first_column, x = _cells_along(columns, window.x, window.width)
@@ -169,10 +165,10 @@ def _add_window(
 
     classed = labels > 0
     entropy_bit = np.zeros(labels.shape)
-    for k, channel in enumerate(class_map.probabilities(window)):
+    for k, channel in enumerate(source.probabilities(window)):
         sums.count[(*cells, k)] += by_cell(labels == k + 1, np.int64)
         own = np.where(classed, channel, channel.dtype.type(0))
-        sums.probability[(*cells, k)] += by_cell(own, np.float64) / class_map.probability_unit
+        sums.probability[(*cells, k)] += by_cell(own, np.float64) / source.probability_unit
         entropy_bit += entropy_term_bit(own)
     sums.entropy_bit[cells] += by_cell(entropy_bit, np.float64)
 

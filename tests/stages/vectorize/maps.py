@@ -19,7 +19,7 @@ from sampath_wsi.classes import TissueClass
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.options import VectorizeOptions
 from sampath_wsi.stages.vectorize.objects import FeatureSpool
-from sampath_wsi.stages.vectorize.source import ClassMap, MapFrame, Source
+from sampath_wsi.stages.vectorize.source import MapFrame, Source
 from sampath_wsi.stages.vectorize.stage import draw_map
 from sampath_wsi.stages.vectorize.survey import MapRegions
 from sampath_wsi.stores.provenance import ModelRecord, Provenance
@@ -56,11 +56,18 @@ class ArrayInMemory:
         return self.values[window]
 
 
-def class_map(labels: NDArray[np.uint8], probability: NDArray[Any] | None = None, *, classes: int = 5) -> ClassMap:
+def in_memory(
+    labels: NDArray[np.uint8],
+    probability: NDArray[Any] | None = None,
+    *,
+    classes: tuple[TissueClass, ...] = CLASSES,
+    mpp_map: float = 2.0,
+    frame: MapFrame = MapFrame((1.0, 1.0), (0.0, 0.0)),  # noqa: B008 - is frozen
+) -> Source:
     """A class map in memory; without probabilities every pixel is certain."""
     if probability is None:
-        probability = np.where(labels == np.arange(1, classes + 1)[:, None, None], np.uint8(255), np.uint8(0))
-    return ClassMap(ArrayInMemory(labels), ArrayInMemory(probability))
+        probability = np.where(labels == np.arange(1, len(classes) + 1)[:, None, None], np.uint8(255), np.uint8(0))
+    return Source(ArrayInMemory(labels), ArrayInMemory(probability), classes, "f" * 64, mpp_map, frame)
 
 
 @dataclass(frozen=True)
@@ -112,8 +119,7 @@ def draw(
     **options: Any,
 ) -> Drawn:
     """Vectorize a label map in memory; lengths and areas in map pixels."""
-    found = class_map(label_map, probability, classes=len(classes))
-    source = Source(found, classes, "f" * 64, mpp_map, MapFrame(scale, offset))
+    source = in_memory(label_map, probability, classes=classes, mpp_map=mpp_map, frame=MapFrame(scale, offset))
     drawing = VectorizeOptions(
         tolerance=tolerance * mpp_map,
         min_area=min_area * mpp_map**2,
@@ -121,7 +127,8 @@ def draw(
         max_vertices=max_vertices,
         **options,
     )
-    with FeatureSpool(Path(tempfile.gettempdir())) as spool:
+    with tempfile.TemporaryFile() as file:
+        spool = FeatureSpool(file)
         regions = draw_map(source, drawing, spool, chunk_map_px=chunk)
         return Drawn(list(spool), spool, regions, source)
 

@@ -25,7 +25,7 @@ from sampath_wsi.stages.vectorize.regions import (
 from sampath_wsi.stages.vectorize.source import Window, windows
 from sampath_wsi.stages.vectorize.survey import ChunkBorders, find_regions
 
-from .maps import ascii_map, class_map, natural_map
+from .maps import ascii_map, in_memory, natural_map
 
 small_maps = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3))
 Labels = NDArray[np.uint8]
@@ -124,7 +124,7 @@ def test_cracks_on_chunk_borders_are_those_of_the_map(labels: Labels, side: int)
 def graph_of(labels: Labels, chunk: int = 64) -> tuple[RegionGraph, NDArray[np.int64]]:
     """Regions and the region of every pixel."""
     chunks, lines = windows(labels.shape, chunk), ChunkBorders(labels.shape, chunk)
-    graph, region, begin = find_regions(class_map(labels), chunks, lines, 10**6)
+    graph, region, begin = find_regions(in_memory(labels), chunks, lines, 10**6)
     image = np.empty(labels.shape, np.int64)
     for window, first in zip(chunks, begin, strict=False):
         image[window.slices] = region[first + connected_regions(labels[window.slices]).image]
@@ -139,7 +139,7 @@ def test_joined_regions_and_borders_are_those_of_the_whole_map(labels: Labels, c
     assert np.array_equal(graph.area_map_px, whole.area)
     assert np.array_equal(graph.first_map_px, whole.first)
     assert np.array_equal(graph.label, whole.label)
-    assert all(np.array_equal(a, b) for a, b in zip(graph.touching, borders(whole), strict=True))
+    assert np.array_equal(graph.touching, borders(whole))
 
 
 def cleaned(labels: Labels, min_area: float, min_hole: float) -> Labels:
@@ -150,7 +150,7 @@ def cleaned(labels: Labels, min_area: float, min_hole: float) -> Labels:
     assert np.array_equal(regions.image, became[image])
     assert np.array_equal(regions.area, result.area_map_px)
     assert np.array_equal(regions.first, result.first_map_px)
-    assert all(np.array_equal(a, b) for a, b in zip(borders(regions), result.touching, strict=True))
+    assert np.array_equal(borders(regions), result.touching)
     return result.label[became][image]
 
 

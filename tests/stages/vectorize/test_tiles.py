@@ -22,7 +22,7 @@ from sampath_wsi.stages.vectorize.tiles import cell_edges, sum_tiles, write_tile
 from tests.geojson_validator import validate
 from tests.helpers import make_grid
 
-from .maps import CLASSES, class_map, natural_map, write_segmentation
+from .maps import CLASSES, in_memory, natural_map, write_segmentation
 
 
 def load(path: Path) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def test_sums_are_those_of_each_square(window: int, dtype: Any) -> None:
     labels, stored = random_map(1, 70, 90)
     shown = stored if dtype is np.uint8 else (stored / 255).astype(np.float32)
     columns, rows = np.array([0, 20, 36, 90]), np.array([0, 33, 70])
-    sums = sum_tiles(class_map(labels, shown), columns, rows, window_map_px=window)
+    sums = sum_tiles(in_memory(labels, shown, classes=CLASSES[:3]), columns, rows, window_map_px=window)
     p = stored / 255
     entropy = -np.where(p > 0, p * np.log2(np.where(p > 0, p, 1)), 0).sum(0)
     for r, (top, bottom) in enumerate(pairwise(rows.tolist())):
