@@ -98,7 +98,7 @@ def write_tile_objects(
     StoreError
         If there is no finished segmentation store, or it is damaged, or another process is writing ``out``.
     """
-    source, grid = open_source(segmentation_path, VectorizeOptions(frame=frame).frame)
+    source, grid = open_source(segmentation_path, VectorizeOptions.of({"frame": frame}, "tile-objects").frame)
     columns, rows = cell_edges(grid)
     writer = ObjectWriter(Path(out))
     with writer:

@@ -138,24 +138,6 @@ def test_fifty_thousand_objects(tmp_path: Path) -> None:
     assert validate(result.path) == []
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"tolerance": -1.0}, "tolerance is -1.0"),
-        ({"min_area": float("nan")}, "min_area is nan"),
-        ({"min_hole": float("inf")}, "min_hole is inf"),
-        ({"objects": "cells"}, "objects is 'cells'. Choose regions or classes"),
-        ({"object_type": "tile"}, "Choose annotation or detection"),
-        ({"frame": "image"}, "Choose qupath or slide"),
-        ({"max_vertices": 10}, "Give 0 for no limit, or at least 100"),
-        ({"max_objects": -1}, "max_objects is -1"),
-    ],
-)
-def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        VectorizeOptions(**options)
-
-
 def test_bad_paths_and_stores(tmp_path: Path) -> None:
     write_segmentation(tmp_path / "s.zarr", np.ones((600, 600), np.uint8))
     with pytest.raises(ConfigError, match="does not recognise this name"):
@@ -169,7 +151,7 @@ def test_bad_paths_and_stores(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="do not fit 5 classes"):
         vectorize(tmp_path / "u.zarr", tmp_path / "s.geojson.gz")
     record = json.loads((tmp_path / "t.zarr" / "zarr.json").read_text())
-    del record["attributes"]["sampath_wsi"]["options"]["classes"]
+    del record["attributes"]["sampath_wsi"]["model"]["classes"]
     (tmp_path / "t.zarr" / "zarr.json").write_text(json.dumps(record))
     with pytest.raises(StoreError, match="record is damaged"):
         vectorize(tmp_path / "t.zarr", tmp_path / "s.geojson.gz")
@@ -199,10 +181,10 @@ def test_an_older_result_stays_until_the_new_one_is_whole(tmp_path: Path, monkey
 
 def test_what_is_uncomfortable_in_qupath_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_segmentation(tmp_path / "s.zarr", natural_map(200, 200, seed=6, sigma=4))
-    monkeypatch.setitem(stage._MANY_OBJECTS, "annotation", 1)
     for limit in ("_MANY_VERTICES", "_LARGE_JSON_BYTES", "_NOTABLE_CHANGE"):
         monkeypatch.setattr(stage, limit, 0)
-    first, second, third, fourth = vectorize(tmp_path / "s.zarr", tmp_path / "s.geojson.gz").warnings
+    few = VectorizeOptions(max_objects=1)
+    first, second, third, fourth = vectorize(tmp_path / "s.zarr", tmp_path / "s.geojson.gz", few).warnings
     assert "annotations, more than 1: QuPath paints each of them" in first
     assert "vertices: QuPath takes seconds" in second
     assert "MB of GeoJSON" in third

@@ -166,7 +166,7 @@ def test_squares_without_tissue_and_ignored_classes_make_no_objects(tmp_path: Pa
 def test_mistakes_are_told_and_leave_nothing(tmp_path: Path) -> None:
     labels, stored = random_map(2, 60, 80)
     segmentation(tmp_path / "s.zarr", labels, stored)
-    with pytest.raises(ConfigError, match="Choose qupath or slide"):
+    with pytest.raises(ConfigError, match="should be 'qupath' or 'slide'"):
         write_tile_objects(tmp_path / "s.zarr", tmp_path / "t.json", frame="image")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="does not recognise this name"):
         write_tile_objects(tmp_path / "s.zarr", tmp_path / "t.gz")
