@@ -110,23 +110,22 @@ def main() -> None:
     except MemoryError as error:
         _fail("out of memory. Give the job more memory, or fewer threads.", error, 2)
     except Stopped:
-        print("sampath-wsi: stopped by SIGTERM; the same command goes on with what is finished", file=sys.stderr)
+        _say_ended("stopped by SIGTERM")
         sys.exit(143)
     except SystemExit as end:
         if end.code == 130:
-            _say_interrupted()
+            _say_ended("interrupted")
         raise
     except KeyboardInterrupt:  # before the commands were put together, which makes an exit of it
-        _say_interrupted()
+        _say_ended("interrupted")
         sys.exit(130)
 
 
-def _say_interrupted() -> None:
+def _say_ended(how: str) -> None:
     # The first word that is no option is the command.
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     what = "--resume" if command == "train" else "what is finished"
-    remedy = f"the same command goes on with {what}"
-    print(f"sampath-wsi: interrupted; {remedy}", file=sys.stderr)
+    print(f"sampath-wsi: {how}; the same command goes on with {what}", file=sys.stderr)
 
 
 def _fail(message: str, error: Exception, code: int) -> None:

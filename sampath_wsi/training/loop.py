@@ -112,7 +112,7 @@ class TrainingLoop:
         self._began_s = self._saved_s - self.state.seconds
         if torch.distributed.is_initialized():
             # No buffer changes in training.
-            self._parallel = DistributedDataParallel(self.model, broadcast_buffers=False)
+            self._parallel = DistributedDataParallel(self.model, forward_sync_buffers=False)
         with self._tensorboard():
             while self.state.epoch < self._recipe.epochs:
                 self._train_epoch()

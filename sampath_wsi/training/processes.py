@@ -76,7 +76,7 @@ def processes_beside(devices: Sequence[torch.device], work: Work) -> Iterator[No
         closed.set()
         for child in children:
             child.kill()
-            child.wait()
+            child.communicate()
 
     try:
         for rank in range(1, len(devices)):

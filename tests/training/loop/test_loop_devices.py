@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sampath_wsi.errors import ConfigError
+from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.training.run import RunOptions
 from tests.training.loop.runs import last_weights, rows, run_training, write_halves, write_recipe
 
@@ -27,13 +27,6 @@ def _begin_on_two(recipe: Path, data: Path, out: Path) -> subprocess.Popen[str]:
     )
 
 
-def _train_on_two(recipe: Path, data: Path, out: Path) -> tuple[int, str]:
-    """Exit code and what was said."""
-    with _begin_on_two(recipe, data, out) as process:
-        said = process.communicate()[1]
-    return process.returncode, said
-
-
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     # Labelled pixels differ from tile to tile, so a cross-entropy that each process averages by itself would differ.
     data = write_halves(tmp_path / "data")
@@ -41,8 +34,9 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
         tmp_path, batch_size=4, tiles_per_epoch=17, accumulate=2, loss={"cross_entropy": 1.0}, optimiser={}
     )
     run_training(recipe, data, tmp_path / "one")
-    code, said = _train_on_two(recipe, data, tmp_path / "two")
-    assert code == 0, said
+    with _begin_on_two(recipe, data, tmp_path / "two") as process:
+        said = process.communicate()[1]
+    assert process.returncode == 0, said
     assert said.count("epoch 3 of 3") == 1
     assert "Traceback" not in said
     one, two = last_weights(tmp_path / "one"), last_weights(tmp_path / "two")
@@ -53,38 +47,53 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
         assert [float(v) for v in second.values()] == pytest.approx([float(v) for v in first.values()], abs=2e-3)
 
 
-def test_a_bad_tile_stops_all_processes_with_one_line(tmp_path: Path) -> None:
+# torch's advice about a dimension of one element.
+pytestmark = pytest.mark.filterwarnings("ignore:Grad strides do not match")
+TWO = RunOptions("cpu", devices=2, threads=1)
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+
+
+def _process_beside(process: int) -> int:
+    children = [task.read_text().split() for task in Path(f"/proc/{process}/task").glob("*/children")]
+    (found,) = {
+        int(child) for each in children for child in each if "_take_part" in Path(f"/proc/{child}/cmdline").read_text()
+    }
+    return found
+
+
+def test_a_bad_tile_stops_all_processes_with_one_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = write_halves(tmp_path / "data")
     Image.fromarray(np.full((64, 64), 7, np.uint8)).save(data / "labels" / "s2.png")
-    code, said = _train_on_two(write_recipe(tmp_path, batch_size=4), data, tmp_path / "two")
-    assert code == 2, said
-    errors = [line for line in said.splitlines() if "error" in line]
-    assert len(errors) == 1, said
-    assert "labels/s2.png: label 7 is unknown" in errors[0]
-    assert "Traceback" not in said
+    with pytest.raises(DataError, match=r"labels/s2\.png: label 7 is unknown"):
+        run_training(write_recipe(tmp_path, batch_size=4), data, tmp_path / "two", options=TWO)
+    assert capfd.readouterr().err == ""
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux to find the processes of a process")
-@pytest.mark.parametrize(
-    ("number", "whom", "code", "line"),
-    [
-        (signal.SIGKILL, "other", 2, "sampath-wsi: error: process 1 of the training was killed by SIGKILL"),
-        (signal.SIGTERM, "first", 143, "sampath-wsi: stopped by SIGTERM"),
-        (signal.SIGKILL, "first", -signal.SIGKILL, ""),
-    ],
-)
-def test_no_process_outlives_another(number: int, whom: str, code: int, line: str, tmp_path: Path) -> None:
+@needs_proc
+def test_a_killed_process_ends_the_training_with_one_error(tmp_path: Path) -> None:
+    def kill(done: int, *_: object) -> None:
+        if done == 1:
+            os.kill(_process_beside(os.getpid()), signal.SIGKILL)
+
+    data, recipe = write_halves(tmp_path / "data"), write_recipe(tmp_path)
+    with pytest.raises(ConfigError, match="process 1 of the training was killed by SIGKILL"):
+        run_training(recipe, data, tmp_path / "two", options=TWO, progress=kill)
+    assert not torch.distributed.is_initialized()
+
+
+@needs_proc
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
+def test_no_process_outlives_the_first(number: int, code: int, tmp_path: Path) -> None:
     data, out = write_halves(tmp_path / "data"), tmp_path / "two"
     with _begin_on_two(write_recipe(tmp_path, epochs=100_000), data, out) as process:
-        while not (out / "metrics.csv").exists():
+        while process.poll() is None and not (out / "metrics.csv").exists():
             time.sleep(0.05)
-        tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
-        (other,) = {int(child) for task in tasks for child in task.read_text().split()}
-        os.kill(other if whom == "other" else process.pid, number)
+        other = _process_beside(process.pid)
+        process.send_signal(number)
         said = process.communicate()[1]
     assert process.returncode == code, said
-    assert line in said
-    if line:
+    if number == signal.SIGTERM:
+        assert "sampath-wsi: stopped by SIGTERM; the same command goes on with --resume" in said
         assert "Traceback" not in said
     while Path(f"/proc/{other}").exists() and " Z " not in Path(f"/proc/{other}/stat").read_text():
         time.sleep(0.05)
