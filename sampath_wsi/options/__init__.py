@@ -4,7 +4,14 @@ from sampath_wsi.options.base import Options, as_flags, explained
 from sampath_wsi.options.config import Config, load_config, parse_setting, read_config, with_settings
 from sampath_wsi.options.prepare import SplitOptions, SyntheticGlandOptions, SyntheticOptions
 from sampath_wsi.options.stages import ImageOptions, InferOptions, StitchOptions, TileOptions, VectorizeOptions
-from sampath_wsi.options.training import ExperimentOptions, ExperimentsOptions, TrainingOptions
+from sampath_wsi.options.training import (
+    ExperimentOptions,
+    ExperimentsOptions,
+    ModelScoringOptions,
+    PromptScoringOptions,
+    ScoringOptions,
+    TrainingOptions,
+)
 
 __all__ = [
     "Config",
@@ -12,7 +19,10 @@ __all__ = [
     "ExperimentsOptions",
     "ImageOptions",
     "InferOptions",
+    "ModelScoringOptions",
     "Options",
+    "PromptScoringOptions",
+    "ScoringOptions",
     "SplitOptions",
     "StitchOptions",
     "SyntheticGlandOptions",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from sampath_wsi.options.base import MACHINE, Device, Options, Several
-from sampath_wsi.options.stages import Amount, Count, Share
+from sampath_wsi.options.stages import Amount, Count, Precision, Share
 
 Text = Annotated[str, Field(min_length=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
@@ -40,6 +41,41 @@ class TrainingOptions(Options):
     """auto, cpu, cuda, cuda:N or mps"""
     devices: Annotated[int, Field(ge=1)] = Field(default=1, json_schema_extra=MACHINE)
     """number of GPUs of the training"""
+
+
+class ScoringOptions(Options):
+    """What a model is scored on, and what is written."""
+
+    split: Text = "test"
+    """which split"""
+    splits: Path | None = None
+    """a splits file (CSV) instead of the data's own splits"""
+    device: Device = "auto"
+    """auto, cpu, cuda, cuda:N or mps"""
+    threads: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=MACHINE)
+    """CPU threads of the model; by default all cores"""
+    maps: bool = False
+    """also write predicted label maps, and pictures to look at"""
+
+
+class ModelScoringOptions(ScoringOptions):
+    """How a model bundle is scored. In fp32 the scores do not depend on the device."""
+
+    tta: Symmetries = 1
+    """test-time augmentation: the mean over 4 flips, or 8 flips and turns, of each window; 1 for none"""
+    min_area: Amount = 0.0
+    """regions smaller than this, in square micrometres, are merged into their surroundings"""
+    precision: Precision = "fp32"
+    """precision of the encoders: auto, fp32, bf16 or fp16"""
+    batch: Annotated[int, Field(ge=1)] | None = Field(default=None, json_schema_extra=MACHINE)
+    """windows a batch; by default chosen by the device"""
+
+
+class PromptScoringOptions(ScoringOptions):
+    """How vanilla SAM is scored, which is prompted with one dot in each instance."""
+
+    drop_larger_than: Share | None = None
+    """post-processing: drop masks over this share of the image (paper: 0.5)"""
 
 
 class ExperimentOptions(Options):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCORES_NAME, COUNTS_NAME = "scores.json", "counts.csv"
 SEED = 0
 
-Options = dict[str, int | float | str | None]
+Usage = dict[str, int | float | str | None]
 """How a model was used, by name."""
 
 
@@ -71,7 +71,7 @@ class Scores(BaseModel):
     device: str
     leakage: dict[str, Any]
     """See :meth:`sampath_wsi.training.data.leakage.LeakageReport.to_json`."""
-    options: Options
+    options: Usage
     software: dict[str, str]
 
     @classmethod

@@ -30,6 +30,7 @@ from sampath_wsi.model.bundle import load_bundle
 from sampath_wsi.model.card import CARD_NAME, ModelCard
 from sampath_wsi.model.vanilla_sam import dots_of_instances, load_vanilla_sam, segment_by_dots
 from sampath_wsi.model.zoo import find_encoder, resolve_model
+from sampath_wsi.options import ModelScoringOptions, PromptScoringOptions, ScoringOptions
 from sampath_wsi.progress import Progress
 from sampath_wsi.stages.infer.predictor import Predictor, default_batch
 from sampath_wsi.stages.report import edges
@@ -42,9 +43,9 @@ from sampath_wsi.training.scoring.scores import (
     COUNTS_NAME,
     SCORES_NAME,
     SEED,
-    Options,
     Scores,
     Seconds,
+    Usage,
     scores_of,
     write_counts,
 )
@@ -59,31 +60,6 @@ Labels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class ScoringSpec:
-    """What is tested on, and what is written.
-
-    Parameters
-    ----------
-    data, splits, split
-        Folder of the prepared data, splits file or None, and which split.
-    out
-        The folder to write.
-    device, threads
-        See :func:`sampath_wsi.machine.device.leased_device`; threads of torch on the CPU, as many as it likes if None.
-    maps
-        Also write label maps and pictures.
-    """
-
-    data: Path
-    split: str
-    out: Path
-    splits: Path | None = None
-    device: str = "auto"
-    threads: int | None = None
-    maps: bool = False
-
-
-@dataclass(frozen=True)
 class _Model:
     """A model that is ready to be tested."""
 
@@ -92,7 +68,7 @@ class _Model:
     label: Callable[[Field, NDArray[np.uint8]], tuple[Labels, float]]
     """Field and image ``(H, W, 3)`` to labels ``(H, W)`` and the seconds that the model took."""
     device: torch.device
-    options: Options
+    used: Usage
     """How it is used, for the record."""
     prompted: bool = False
     """Whether it is shown where the truth is (vanilla SAM)."""
@@ -100,12 +76,10 @@ class _Model:
 
 def score_model(
     model: str | Path,
-    spec: ScoringSpec,
+    data: Path,
+    out: Path,
+    options: ModelScoringOptions,
     *,
-    tta: int = 1,
-    min_area_um2: float = 0.0,
-    precision: str = "fp32",
-    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Test a model bundle.
@@ -114,14 +88,8 @@ def score_model(
     ----------
     model
         Its name or path.
-    tta
-        Test-time augmentation: symmetric versions of each window that are averaged, 1, 4 or 8.
-    min_area_um2
-        Smaller regions of the label map are merged into their surroundings, as where slides are vectorized.
-    precision
-        Of the encoders. In fp32 the scores do not depend on the device.
-    batch
-        Windows at once; by device if None.
+    data, out
+        The folder of the prepared data, and the one to write.
 
     Raises
     ------
@@ -133,26 +101,32 @@ def score_model(
         If an option makes no sense.
     """
     card = ModelCard.read(resolve_model(model) / CARD_NAME)
-    data = read_prepared(spec.data, spec.splits)
-    _check_fit(card, data)
-    with leased_device(spec.device) as device:
-        bundle, how = load_bundle(model), choose_precision(precision, device)
-        at_once = batch or default_batch(device, card)
-        predictor = Predictor(bundle, device, how)
-        predict = FieldPredictor(predictor, len(card.classes), card.tile_px, card.output_stride, at_once, tta)
+    prepared = read_prepared(data, options.splits)
+    _check_fit(card, prepared)
+    with leased_device(options.device) as device:
+        bundle, precision = load_bundle(model), choose_precision(options.precision, device)
+        batch = options.batch or default_batch(device, card)
+        predictor = Predictor(bundle, device, precision)
+        predict = FieldPredictor(predictor, len(card.classes), card.tile_px, card.output_stride, batch, options.tta)
 
         def label(_: Field, image: NDArray[np.uint8]) -> tuple[Labels, float]:
             before = predict.model_seconds
-            labels = without_small_regions(predict(image), min_area_um2 / data.info.mpp**2)
+            labels = without_small_regions(predict(image), options.min_area / prepared.info.mpp**2)
             return labels, predict.model_seconds - before
 
-        options: Options = {"tta": tta, "min_area_um2": min_area_um2, "precision": how, "batch": at_once}
-        options["tile_px"] = card.tile_px
-        return _run(_Model(card.name, bundle.card.weights_sha256 or "", label, device, options), data, spec, progress)
+        used: Usage = {"tta": options.tta, "min_area_um2": options.min_area, "precision": precision, "batch": batch}
+        used["tile_px"] = card.tile_px
+        ready = _Model(card.name, bundle.card.weights_sha256 or "", label, device, used)
+        return _run(ready, prepared, out, options, progress)
 
 
 def score_prompts(
-    sam: str | Path, spec: ScoringSpec, *, drop_larger_than: float | None = None, progress: Progress | None = None
+    sam: str | Path,
+    data: Path,
+    out: Path,
+    options: PromptScoringOptions,
+    *,
+    progress: Progress | None = None,
 ) -> Scores:
     """Test vanilla SAM with one dot in each instance, on data of two classes of which the second has instances.
 
@@ -160,8 +134,8 @@ def score_prompts(
     ----------
     sam
         Path or name of its checkpoint.
-    drop_larger_than
-        See :func:`sampath_wsi.model.vanilla_sam.segment_by_dots`.
+    data, out
+        The folder of the prepared data, and the one to write.
 
     Raises
     ------
@@ -170,21 +144,21 @@ def score_prompts(
     DataError
         If the data cannot be used, or have other classes than background and gland, or no instances.
     """
-    data = read_prepared(spec.data, spec.splits)
-    _check_has_instances(data, spec.split)
+    prepared = read_prepared(data, options.splits)
+    _check_has_instances(prepared, options.split)
     path = find_encoder(sam)
-    with leased_device(spec.device) as device:
-        model = load_vanilla_sam(path).to(device)
+    with leased_device(options.device) as device:
+        model, largest = load_vanilla_sam(path).to(device), options.drop_larger_than
 
         def label(field: Field, image: NDArray[np.uint8]) -> tuple[Labels, float]:
-            dots = dots_of_instances(read_field_instances(data, field))
+            dots = dots_of_instances(read_field_instances(prepared, field))
             begun = time.perf_counter()
-            labels = segment_by_dots(model, image, dots, drop_larger_than=drop_larger_than)
+            labels = segment_by_dots(model, image, dots, drop_larger_than=largest)
             return labels, time.perf_counter() - begun
 
-        options: Options = {"prompts": "one dot a gland", "drop_larger_than": drop_larger_than}
-        vanilla = _Model(f"vanilla SAM ({path.stem})", sha256(path), label, device, options, prompted=True)
-        return _run(vanilla, data, spec, progress)
+        used: Usage = {"prompts": "one dot a gland", "drop_larger_than": largest}
+        vanilla = _Model(f"vanilla SAM ({path.stem})", sha256(path), label, device, used, prompted=True)
+        return _run(vanilla, prepared, out, options, progress)
 
 
 def _check_fit(card: ModelCard, data: PreparedData) -> None:
@@ -215,24 +189,24 @@ def _check_has_instances(data: PreparedData, split: str) -> None:
         )
 
 
-def _run(model: _Model, data: PreparedData, spec: ScoringSpec, progress: Progress | None) -> Scores:
+def _run(model: _Model, data: PreparedData, out: Path, options: ScoringOptions, progress: Progress | None) -> Scores:
     """Test on the fields of a split, and write scores and counts; DataError if no pixel of the split is labelled."""
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     leakage = leakage_of(data)
-    log.log(logging.WARNING if leakage.leaks else logging.INFO, "%s: %s", spec.data, leakage.summary)
-    machine = describe_machine(model.device, 1, spec.threads)
+    log.log(logging.WARNING if leakage.leaks else logging.INFO, "%s: %s", data.folder, leakage.summary)
+    machine = describe_machine(model.device, 1, options.threads)
     log.info("test: %s (weights %s) on %s", model.name, model.weights_sha256[:12], machine)
-    fields = fields_of(data.split(spec.split))
-    counts, seconds = _count(model, fields, data, spec, progress)
+    fields = fields_of(data.split(options.split))
+    counts, seconds = _count(model, fields, data, out if options.maps else None, progress)
     total, groups = ConfusionMatrix(counts.sum(0)), [field.group for field in fields]
     class_names = [c.name for c in data.info.classes]
     scores = Scores(
         model=model.name,
         weights_sha256=model.weights_sha256,
         data=data.info.name,
-        split=spec.split,
-        splits_file=None if spec.splits is None else str(spec.splits),
+        split=options.split,
+        splits_file=None if options.splits is None else str(options.splits),
         fields=len(fields),
         groups=len(set(groups)),
         classes=class_names,
@@ -243,22 +217,22 @@ def _run(model: _Model, data: PreparedData, spec: ScoringSpec, progress: Progres
         seconds_per_image=seconds,
         device=machine,
         leakage=leakage.to_json(),
-        options=model.options | {"threads": torch.get_num_threads()},
+        options=model.used | {"threads": torch.get_num_threads()},
         software={
             "sampath_wsi": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in ("numpy", "torch", "timm", "segment-anything")},
         },
     )
-    write_counts(spec.out / COUNTS_NAME, fields, counts)
-    write_json(spec.out / SCORES_NAME, scores.model_dump())
+    write_counts(out / COUNTS_NAME, fields, counts)
+    write_json(out / SCORES_NAME, scores.model_dump())
     return scores
 
 
 def _count(
-    model: _Model, fields: Sequence[Field], data: PreparedData, spec: ScoringSpec, progress: Progress | None
+    model: _Model, fields: Sequence[Field], data: PreparedData, maps: Path | None, progress: Progress | None
 ) -> tuple[Counts, Seconds]:
-    """Predict field by field, and count ``(n_fields, n_classes, n_classes + 1)`` pixels."""
+    """Predict field by field, draw into the folder ``maps``, and count ``(n_fields, n_classes, n_classes + 1)``."""
     matrices, seconds = [], []
     for done, field in enumerate(fields, start=1):
         begun = time.perf_counter()
@@ -266,16 +240,18 @@ def _count(
         predicted, model_seconds = model.label(field, image)
         seconds.append((time.perf_counter() - begun, model_seconds))
         matrices.append(ConfusionMatrix.of(truth, predicted, len(data.info.classes)).counts)
-        if spec.maps:
+        if maps is not None:
             picture = _side_by_side(image, truth, predicted, data.info.classes)
             for folder, shown in (("labels", Image.fromarray(predicted)), ("pictures", picture)):
-                with written_aside(spec.out / folder / f"{field.name.replace('/', '_')}.png") as aside:
+                with written_aside(maps / folder / f"{field.name.replace('/', '_')}.png") as aside:
                     shown.save(aside)
         if progress is not None:
             progress(done, len(fields), "fields")
     counts = np.stack(matrices)
     if not counts.any():
-        raise DataError(f"{spec.data}: no pixel of the split {spec.split!r} is labelled", "Check its label maps.")
+        raise DataError(
+            f"{data.folder}: no pixel of the split {fields[0].split!r} is labelled", "Check its label maps."
+        )
     # The first one also pays for what is made ready once.
     mean, alone = np.mean(seconds[1:] or seconds, axis=0).round(4).tolist()
     return counts, Seconds(mean=mean, model=alone)

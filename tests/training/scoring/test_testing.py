@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_named(
         ((*test, coarse), "has 1.0 um/px, the model tiny wants 0.5"),
         ((*test, data, "--split", "val"), "no sample of the split 'val'"),
         ((*test, data, "--split", "unlabelled"), "no pixel of the split 'unlabelled' is labelled"),
-        ((*test, data, "--tta", 2), "tta: 2. Use one of 1, 4, 8"),
+        ((*test, data, "--tta", 2), "'2' is not one of '1', '4', '8'"),
         (("test", "nothing", "--data", data), "there is no model 'nothing'"),
         ((*dots, data), "has 3 classes (Tumor, Stroma, Necrosis)"),
         ((*dots, glands, "--split", "val"), "1 samples of the split 'val' have no instances, such as bare"),
