@@ -109,14 +109,14 @@ def test_gpus_are_named_with_their_memory_and_who_holds_them(monkeypatch: pytest
     monkeypatch.setattr(device, "_lock_folder", lambda: tmp_path)
     ones = torch.ones
     monkeypatch.setattr(torch, "ones", lambda *size, device: ones(*size))
-    with device.lease(["gpu1"], tmp_path):
+    with device.lease(["gpu1"], folder=tmp_path):
         found = list(installation.gpu())
     assert [result.text for result in found] == [
         "cuda:0 H100, 64.0 of 128.0 GiB free",
         "cuda:1 H100, 64.0 of 128.0 GiB free, used by a job of sampath-wsi",
     ]
     # Looking takes no lease.
-    with device.lease_several(["gpu0", "gpu1"], 2, tmp_path) as held:
+    with device.lease(["gpu0", "gpu1"], 2, tmp_path) as held:
         assert held == [0, 1]
 
 

@@ -26,7 +26,7 @@ _POLL_S = 2.0
 
 @contextmanager
 def leased_device(request: str = "auto") -> Iterator[torch.device]:
-    """The best device there is; a GPU is held by a lock until the block ends or the process dies.
+    """Yield the best device there is; a GPU is held by a lock until the block ends or the process dies.
 
     Parameters
     ----------
@@ -41,30 +41,16 @@ def leased_device(request: str = "auto") -> Iterator[torch.device]:
     """
     import torch
 
-    kind, index, count = _checked_kind(request), request.partition(":")[2], torch.cuda.device_count()
-    if kind in ("auto", "cuda") and count:
-        candidates = [int(index)] if index else _own_gpus()
-        with lease(_names(candidates)) as position:
-            yield torch.device("cuda", candidates[position])
-    elif kind in ("auto", "mps") and torch.backends.mps.is_available():
-        yield torch.device("mps")
+    kind, gpus = _find(request)
+    if gpus:
+        with lease(_names(gpus)) as (position,):
+            yield torch.device(kind, gpus[position])
     else:
-        yield torch.device("cpu")
-
-
-def settle_arithmetic() -> None:
-    """Let MKL choose its vector functions now, in one thread.
-
-    It chooses at the first call of one of them. Where several threads make it at once, as the layers of a model do, one
-    of them now and then computes that call in another way, which rounds differently.
-    """
-    import torch
-
-    torch.ones(16, device="cpu").sqrt()
+        yield torch.device(kind)
 
 
 def first_device(request: str = "auto") -> torch.device:
-    """The device that :func:`leased_device` would give if no other job used one; it is not held.
+    """Return the device that :func:`leased_device` would give if no other job used one; it is not held.
 
     Raises
     ------
@@ -73,16 +59,12 @@ def first_device(request: str = "auto") -> torch.device:
     """
     import torch
 
-    kind, count = _checked_kind(request), torch.cuda.device_count()
-    if kind in ("auto", "cuda") and count:
-        return torch.device(request if ":" in request else f"cuda:{_own_gpus()[0]}")
-    if kind in ("auto", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    kind, gpus = _find(request)
+    return torch.device(kind, gpus[0]) if gpus else torch.device(kind)
 
 
-def _checked_kind(request: str) -> str:
-    """``auto``, ``cuda``, ``mps`` or ``cpu``, if there is what was asked for."""
+def _find(request: str) -> tuple[str, list[int]]:
+    """Return ``cuda`` and the indices that come into question, ``mps`` or ``cpu``."""
     import torch
 
     kind, _, index = request.partition(":")
@@ -93,14 +75,17 @@ def _checked_kind(request: str) -> str:
         raise ConfigError(
             f"device '{request}': torch {torch.__version__} sees {count} CUDA devices", "Use device: auto."
         )
-    if kind == "mps" and not torch.backends.mps.is_available():
+    if kind in ("auto", "cuda") and count:
+        return "cuda", [int(index)] if index else _own_gpus()
+    has_mps = kind in ("auto", "mps") and torch.backends.mps.is_available()
+    if kind == "mps" and not has_mps:
         raise ConfigError("device 'mps': not available on this machine", "Use device: auto.")
-    return kind
+    return "mps" if has_mps else "cpu", []
 
 
 @contextmanager
 def leased_gpus(count: int) -> Iterator[list[int]]:
-    """Indices of several GPUs, held together until the block ends or the process dies; waits until so many are free.
+    """Yield the indices of several GPUs, held until the block ends or the process dies; waits until so many are free.
 
     Raises
     ------
@@ -115,12 +100,12 @@ def leased_gpus(count: int) -> Iterator[list[int]]:
             f"{count} devices were asked for, torch {torch.__version__} sees {len(gpus)} CUDA devices",
             "Lower the number of devices.",
         )
-    with lease_several(_names(gpus), count) as positions:
+    with lease(_names(gpus), count) as positions:
         yield [gpus[position] for position in positions]
 
 
 def _own_gpus() -> list[int]:
-    """Indices of the CUDA devices that a job may use: those that torch sees, or fewer if Slurm says so."""
+    """Return the indices of the CUDA devices that a job may use: those that torch sees, or fewer if Slurm says so."""
     import torch
 
     visible = list(range(torch.cuda.device_count()))
@@ -140,14 +125,7 @@ def _names(gpus: Sequence[int]) -> list[str]:
 
 
 @contextmanager
-def lease(names: Sequence[str], folder: Path | None = None) -> Iterator[int]:
-    """Hold one of several named things; see :func:`lease_several`. Yields its position in ``names``."""
-    with lease_several(names, 1, folder) as positions:
-        yield positions[0]
-
-
-@contextmanager
-def lease_several(names: Sequence[str], count: int, folder: Path | None = None) -> Iterator[list[int]]:
+def lease(names: Sequence[str], count: int = 1, folder: Path | None = None) -> Iterator[list[int]]:
     """Hold some of several named things that processes of this machine share; waits until so many are free.
 
     Parameters
@@ -157,7 +135,7 @@ def lease_several(names: Sequence[str], count: int, folder: Path | None = None) 
     count
         How many are wanted; all are held or none, so that no two jobs can wait for each other.
     folder
-        Where the lock files lie; by default one a user in ``/tmp``, wherever a job's own temporary files go.
+        Of the lock files; by default one a user in ``/tmp``, wherever a job's own temporary files go.
 
     Yields
     ------
@@ -183,7 +161,7 @@ def lease_several(names: Sequence[str], count: int, folder: Path | None = None) 
 
 
 def held_gpus() -> list[bool]:
-    """Of each CUDA device that torch sees, whether a job holds it at this moment."""
+    """Return of each CUDA device that torch sees whether a job holds it at this moment."""
     import torch
 
     names, folder = _names(range(torch.cuda.device_count())), _lock_folder()
@@ -197,7 +175,7 @@ def _lock_folder() -> Path:
 
 
 def _lock(path: Path, locks: ExitStack) -> bool:
-    """Lock a file until the stack closes; says whether it was free."""
+    """Lock a file until the stack closes; return whether it was free."""
     lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -209,11 +187,11 @@ def _lock(path: Path, locks: ExitStack) -> bool:
 
 
 def choose_precision(request: str, device: torch.device) -> Precision:
-    """The precision of the encoders (neck and decoder always compute in fp32).
+    """Return the precision of the encoders (neck and decoder always compute in fp32).
 
     ``auto`` is fp16 where the hardware multiplies it several times as fast as fp32 (CUDA, CPUs with AMX for fp16), and
     fp32 elsewhere. Rounding to fp16 changes a few labels in 10,000, to bf16 a few in 1,000 (`benchmarks/forward.py`);
-    fp16's narrower range is minded by :class:`sampath_wsi.stages.infer.predictor.Predictor`.
+    fp16's narrower range is watched by :class:`sampath_wsi.stages.infer.predictor.Predictor`.
 
     Raises
     ------
@@ -226,18 +204,30 @@ def choose_precision(request: str, device: torch.device) -> Precision:
         return request  # type: ignore[return-value]
     if request != "auto":
         raise ConfigError(f"precision '{request}' is unknown", "Use auto, fp32, bf16 or fp16.")
-    if device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_fp16_supported()):
+    cpu = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    if device.type == "cuda" or cpu.get("amx_fp16"):
         return "fp16"
-    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+    if cpu.get("amx_tile"):
         log.info("this CPU is faster with --precision bf16, which changes a few labels in 1,000 along borders")
     return "fp32"
 
 
 def describe_machine(device: torch.device, devices: int, threads: int | None) -> str:
-    """On what something was computed, without naming the machine: so many CPU cores, or which GPU."""
+    """Return what computes, without naming the machine: so many CPU cores, or which GPU."""
     import torch
 
     times = f"{devices} x " if devices > 1 else ""
     if device.type == "cuda":
         return f"{times}{torch.cuda.get_device_name(device)}"
     return f"{times}{threads or torch.get_num_threads()} CPU cores"
+
+
+def initialize_mkl() -> None:
+    """Let MKL choose its vector functions now, in one thread.
+
+    It chooses at the first call of one of them. Where several threads make it at once, as the layers of a model do, one
+    of them now and then computes that call in another way, which rounds differently.
+    """
+    import torch
+
+    torch.ones(16, device="cpu").sqrt()

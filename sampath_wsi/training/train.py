@@ -10,7 +10,7 @@ import torch
 
 from sampath_wsi import __version__
 from sampath_wsi.errors import ConfigError
-from sampath_wsi.machine.device import describe_machine, settle_arithmetic
+from sampath_wsi.machine.device import describe_machine, initialize_mkl
 from sampath_wsi.model.bundle import save_bundle
 from sampath_wsi.model.card import EncoderProvenance, ModelCard
 from sampath_wsi.model.checkpoints import read_checkpoint
@@ -74,7 +74,7 @@ def _take_part(run: Run, rank: int, device: torch.device) -> None:
 def _begin(run: Run, device: torch.device) -> tuple[SamPath, tuple[EncoderProvenance, ...]]:
     if run.options.threads:
         torch.set_num_threads(run.options.threads)
-    settle_arithmetic()
+    initialize_mkl()
     model, encoders = begin_model(run.recipe, run.classes)
     return model.to(device), encoders
 

@@ -26,7 +26,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from sampath_wsi.machine.device import lease
-with lease(sys.argv[2:], Path(sys.argv[1])) as position:
+with lease(sys.argv[2:], folder=Path(sys.argv[1])) as (position,):
     print(position, flush=True)
     time.sleep(60)
 """
@@ -45,7 +45,7 @@ def test_a_killed_process_frees_its_device(tmp_path: Path) -> None:
     assert (first_held, second_held) == (0, 1)
     first.kill()
     first.communicate()
-    with lease(names, tmp_path) as position:
+    with lease(names, folder=tmp_path) as (position,):
         assert position == 0
     second.kill()
     second.communicate()
@@ -53,17 +53,17 @@ def test_a_killed_process_frees_its_device(tmp_path: Path) -> None:
 
 def test_waits_until_a_device_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    with lease(["GPU-a"], tmp_path):
+    with lease(["GPU-a"], folder=tmp_path):
 
         def stop_waiting(seconds: float) -> None:
             waits.append(seconds)
             raise InterruptedError
 
         monkeypatch.setattr(devices.time, "sleep", stop_waiting)
-        with pytest.raises(InterruptedError), lease(["GPU-a"], tmp_path):
+        with pytest.raises(InterruptedError), lease(["GPU-a"], folder=tmp_path):
             pass
     assert waits
-    with lease(["GPU-a"], tmp_path) as position:
+    with lease(["GPU-a"], folder=tmp_path) as (position,):
         assert position == 0
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sampath_wsi.errors import ModelError
-from sampath_wsi.machine.device import Precision, settle_arithmetic
+from sampath_wsi.machine.device import Precision, initialize_mkl
 from sampath_wsi.machine.memory import keep_freed_memory
 from sampath_wsi.probability import to_bytes
 
@@ -40,7 +40,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: torch.device, precision: Precision) -> None:
         if device.type == "cpu":
             keep_freed_memory()
-            settle_arithmetic()
+            initialize_mkl()
         self.card = bundle.card
         self.device = device
         self.precision = precision
