@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from sampath_wsi.model.spec import ModelSpec
+    from sampath_wsi.model.card import ModelSpec
 
 STAGES = ("tile", "infer", "stitch", "vectorize")
 MPP, TILE_PX, OVERLAP_PX, STRIDE = 0.5, 1024, 128, 4
@@ -72,7 +72,7 @@ class TrivialPredictor:
 def model_spec() -> ModelSpec:
     """What the model expects of tiles."""
     from sampath_wsi.classes import TissueClass
-    from sampath_wsi.model.spec import ModelSpec
+    from sampath_wsi.model.card import ModelSpec
 
     classes = tuple(TissueClass.model_validate(entry) for entry in CLASSES)
     return ModelSpec("trivial", "0" * 64, classes, MPP, TILE_PX, STRIDE, OVERLAP_PX)

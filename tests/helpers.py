@@ -10,7 +10,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
-from sampath_wsi.model.spec import ModelSpec
+from sampath_wsi.model.card import ModelSpec
 from sampath_wsi.options import TileOptions
 from sampath_wsi.probability import to_bytes
 from sampath_wsi.slides import inspect_slide

@@ -7,6 +7,8 @@ that reading it needs no deep-learning library.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ModelError
+from sampath_wsi.stores.provenance import ModelRecord
 
 CARD_NAME = "card.json"
 WEIGHTS_NAME = "weights.safetensors"
@@ -74,7 +77,7 @@ class SamEncoderSpec(_Record):
 
     @classmethod
     def preset(cls, size: str) -> SamEncoderSpec:
-        """The public sizes ``vit_b``, ``vit_l`` and ``vit_h``.
+        """Return the shape of a public size: ``vit_b``, ``vit_l`` or ``vit_h``.
 
         Raises
         ------
@@ -122,7 +125,7 @@ class PathologyEncoderSpec(_Record):
 
     @classmethod
     def hipt(cls) -> PathologyEncoderSpec:
-        """HIPT's first-level ViT-S/16."""
+        """Return HIPT's first-level ViT-S/16."""
         return cls(name="vit_small_patch16_224")
 
 
@@ -265,3 +268,33 @@ class ModelCard(_Record):
             raise ModelError(
                 f"{path}: not a valid model card: {where}: {first['msg']}", "Mend the card or get the model again."
             ) from error
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as the stages see it: what it expects of tiles, and who it is.
+
+    Parameters
+    ----------
+    classes
+        In the order of its channels.
+    mpp
+        The resolution of the tiles that it wants, um/px.
+    tile_px, overlap_px
+        Their size, and the overlap that it was made for, in pixels of that resolution.
+    output_stride
+        Pixels of a tile in one pixel of the prediction, in each direction.
+    """
+
+    name: str
+    weights_sha256: str
+    classes: Sequence[TissueClass]
+    mpp: float
+    tile_px: int
+    output_stride: int
+    overlap_px: int = 0
+
+    @property
+    def record(self) -> ModelRecord:
+        """The model as stores record it."""
+        return ModelRecord(name=self.name, weights_sha256=self.weights_sha256, classes=tuple(self.classes))

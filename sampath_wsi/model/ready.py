@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ModelError
 from sampath_wsi.files import sha256
-from sampath_wsi.model.card import CARD_NAME, WEIGHTS_NAME, ModelCard
-from sampath_wsi.model.spec import ModelSpec
+from sampath_wsi.model.card import CARD_NAME, WEIGHTS_NAME, ModelCard, ModelSpec
 from sampath_wsi.model.zoo import resolve_model
 from sampath_wsi.options import InferOptions
 from sampath_wsi.probability import to_bytes

@@ -21,7 +21,7 @@ from sampath_wsi.errors import SlideError
 from sampath_wsi.files import sha256
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.machine.memory import return_freed_memory
-from sampath_wsi.model.spec import ModelSpec
+from sampath_wsi.model.card import ModelSpec
 from sampath_wsi.options import TileOptions
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide

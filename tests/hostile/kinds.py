@@ -83,7 +83,7 @@ class Slides(Kind):
         return suffix, damaged_slide(data, rng)
 
     def target(self, case: tuple[str, bytes], folder: Path) -> None:
-        from sampath_wsi.model.spec import ModelSpec
+        from sampath_wsi.model.card import ModelSpec
         from sampath_wsi.slides import inspect_slide
         from sampath_wsi.stages.tile import TileOptions, TileRequest, tile_slide
 

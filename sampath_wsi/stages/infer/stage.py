@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sampath_wsi.errors import ModelError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.machine.stopping import deferring_stop
-from sampath_wsi.model.spec import ModelSpec
+from sampath_wsi.model.card import ModelSpec
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.stages.infer.buffers import LoadAhead, WriteBehind
 from sampath_wsi.stages.infer.parts import Part, adopt_parts, begun_stores, held_batches, remove_parts, take_finished

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ConfigError, DataError
+from sampath_wsi.model.card import ModelSpec
 from sampath_wsi.model.sampath import predict_labels, upsample_logits
-from sampath_wsi.model.spec import ModelSpec
 from sampath_wsi.training.data.prepared import DatasetInfo, PreparedData, read_prepared
 from sampath_wsi.training.data.prepared_writer import LabelledImage, write_prepared
 from sampath_wsi.training.scoring.fields import (
