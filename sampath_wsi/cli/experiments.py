@@ -27,8 +27,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("demo-data")(demo_data)
     app.command("demo-encoder")(demo_encoder)
-    group.command()(report)
-    group.command()(sweep)
     app.add_typer(group, name="experiment")
 
 
@@ -64,6 +62,7 @@ def demo_encoder(
         write_tiny_encoder(kind, out, seed)
 
 
+@group.command()
 def report(
     data_set: DataSet,
     scores: Scores,
@@ -84,6 +83,7 @@ def report(
         log.info("experiment report: %s", out / "report.md")
 
 
+@group.command()
 def sweep(
     data_set: DataSet,
     scores: Scores,

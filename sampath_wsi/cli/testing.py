@@ -56,6 +56,5 @@ def score_prompts(
 def _report(stage: str, scores: Scores, out: Path) -> None:
     for name, score in scores.scores.items():
         if name.startswith("dice/") or name in ("macro/dice", "accuracy"):
-            interval = "" if score.low is None else f" ({score.low:.4f} to {score.high:.4f})"
-            log.info("%s: %.4f%s  %s", stage, score.value, interval, name)
+            log.info("%s: %s  %s", stage, score, name)
     log.info("%s: all scores are in %s", stage, out / "scores.json")

@@ -22,7 +22,6 @@ from sampath_wsi.training.experiments.tables import (
     write_csv,
 )
 from sampath_wsi.training.scoring.paper import BEST_WEIGHTS, SECONDS_DEVICE, TITLES
-from sampath_wsi.training.scoring.scores import Score
 
 _SMOKE_NOTE = "smoke run on synthetic stand-ins: means nothing"
 _SMOKE_TEXT = "**Smoke run on synthetic stand-ins: these numbers mean nothing.**"
@@ -147,9 +146,6 @@ def _text(row: Row, name: str) -> str:
     cell = row.get(name)
     if name == "run":
         return f"{row['split']}, seed {row['seed']}" if row["split"] else ""
-    if isinstance(cell, Score):
-        interval = "" if cell.low is None else f" ({cell.low:.4f} to {cell.high:.4f})"
-        return "" if cell.value is None else f"{cell.value:.4f}{interval}"
     if isinstance(cell, float):
         return f"{cell:.3g} s" if name.endswith("_s") else f"{cell:g}" if name == "value" else f"{cell:.4f}"
     return "" if cell is None else str(cell)

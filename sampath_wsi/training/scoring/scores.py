@@ -38,6 +38,11 @@ class Score(BaseModel):
     group_low: float | None = None
     group_high: float | None = None
 
+    def __str__(self) -> str:
+        """Return value and interval over fields for people; nothing if it is not defined."""
+        interval = "" if self.low is None else f" ({self.low:.4f} to {self.high:.4f})"
+        return "" if self.value is None else f"{self.value:.4f}{interval}"
+
 
 class Seconds(BaseModel):
     """Mean seconds a field, without the first one if there are several."""
