@@ -1,8 +1,24 @@
-"""How a long step tells that it advances."""
+"""How a long step tells that it advances, and how that is shown: a bar where a person watches, else lines in a log."""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
+
+log = logging.getLogger("sampath_wsi")
+
+_SECONDS_BETWEEN_LINES = 60.0
+_BAR_CHARACTERS = 24
 
 
 class Progress(Protocol):
@@ -32,6 +48,110 @@ def stepper(progress: Progress | None, total: int, what: str, done: int = 0) -> 
     if total:
         step(0)
     return step
+
+
+class Display:
+    """Shows one pass after the other, from its beginning to :meth:`stop`.
+
+    On a terminal it is a bar, which pulses while there is nothing to count. Otherwise it is a line a minute, whether
+    the stage advances or not, and one at the end of each pass. Of the processes of a training the first one speaks.
+
+    Parameters
+    ----------
+    stage
+        What the bar or the lines begin with.
+    rate_from
+        So many units must be done before rate and remaining time are worth telling.
+    every_s
+        Seconds between two lines.
+    clock
+        The time in seconds, from any beginning.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        *,
+        rate_from: int = 0,
+        every_s: float = _SECONDS_BETWEEN_LINES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stage, self._rate_from, self._every_s = stage, rate_from, every_s
+        self._watched = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+        self._clock, self._begun_s = clock, clock()
+        self._bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(_BAR_CHARACTERS),
+            _Words(self.describe),
+            console=Console(stderr=True),
+            transient=True,
+            refresh_per_second=4,
+            # The rate is that of the whole pass: a step may take an hour.
+            speed_estimate_period=float("inf"),
+            get_time=clock,
+            disable=not self._watched,
+        )
+        self._task = self._bar.add_task(stage, total=None)
+        self._bar.start()
+        self._stopped = threading.Event()
+        if not self._watched:
+            threading.Thread(target=self._write_lines, name="progress", daemon=True).start()
+
+    def show(self, done: int, total: int, what: str) -> None:
+        """Show that ``done`` of ``total`` units are finished; fewer than before, or of another total, begin a pass.
+
+        Parameters
+        ----------
+        what
+            What is counted, in the plural.
+        """
+        task = self._bar.tasks[0]
+        if task.total != total or done < task.completed:
+            added = self._bar.add_task(self._stage, total=total, completed=done, what=what)
+            self._bar.remove_task(self._task)
+            self._task, task = added, self._bar.tasks[0]
+        finished = task.finished
+        self._bar.update(self._task, completed=done, what=what)
+        if task.finished and not finished and not self._watched:
+            self._write_line()
+
+    def describe(self) -> str:
+        """Such as ``12 of 40 tiles, 3.1/s, 9 s left``; for how long it runs where there is nothing to count."""
+        task = self._bar.tasks[0]
+        if task.total is None:
+            return duration(self._clock() - self._begun_s)
+        text = f"{task.completed:.0f} of {task.total:.0f} {task.fields['what']}"
+        if not task.speed or task.completed < self._rate_from:
+            return text
+        left = "" if task.finished else f", {duration(task.time_remaining or 0.0)} left"
+        return f"{text}, {per_time(task.speed)}{left}"
+
+    def stop(self) -> None:
+        """Take the bar away, or write no more lines."""
+        self._stopped.set()
+        self._bar.stop()
+
+    def _write_lines(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            task = self._bar.tasks[0]
+            if task.total is None or task.finished:
+                log.info("%s: running for %s", self._stage, duration(self._clock() - self._begun_s))
+            else:
+                self._write_line()
+
+    def _write_line(self) -> None:
+        log.info("%s: %s", self._stage, self.describe())
+
+
+class _Words(ProgressColumn):
+    """The part of the bar that is written out."""
+
+    def __init__(self, describe: Callable[[], str]) -> None:
+        super().__init__()
+        self._describe = describe
+
+    def render(self, task: Task) -> Text:
+        return Text(self._describe(), no_wrap=True, overflow="ellipsis")
 
 
 def per_time(rate_per_s: float) -> str:

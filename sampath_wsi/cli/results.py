@@ -13,6 +13,7 @@ from sampath_wsi.cli.dry_run import DryRun, say_pictures
 from sampath_wsi.cli.options import Json, Mpp, Record
 from sampath_wsi.cli.run import log, shown_progress, stage_run
 from sampath_wsi.errors import ConfigError, StoreError
+from sampath_wsi.results import RunResults, SlideResults
 
 if TYPE_CHECKING:
     from sampath_wsi.cohort.table import SlideOutcome
@@ -57,7 +58,7 @@ def report(
             say_pictures(files, f"of {len(made_by.classes)} classes on {len(made_by.grid.tiles)} tiles")
             return
         write_overlay(info, segmentation, overlay, thumbnail)
-        write_summary(segmentation, segmentation.parent / "run", summary)
+        write_summary(segmentation, SlideResults(segmentation.parent).records, summary)
 
 
 def cohort(
@@ -135,12 +136,12 @@ def print_outcomes(
         print(f"  and {len(missing) - _MOST_REASONS} more, see the table")
     if missing:
         print("Mend these slides or leave them out, then give the same command again: what is finished stays.")
-    objects = "slides/*/segmentation.geojson.gz"
+    run = RunResults(results)
     places = {
         "Page": page if page is not None and page.exists() else None,
         "Table": table if table.exists() else None,
-        "For QuPath": results / objects if any(results.glob(objects)) else None,
-        "Logs": results / "logs" if (results / "logs").exists() else None,
+        "For QuPath": run.slide("*").geojson if any(slide.geojson.exists() for slide in run.slides()) else None,
+        "Logs": run.logs if run.logs.exists() else None,
     }
     for what, place in places.items():
         if place is not None:
@@ -183,32 +184,32 @@ def show(
 
     Example: sampath-wsi show results
     """
-    from sampath_wsi.cohort.table import RESULT_FILES, read_dice
+    from sampath_wsi.cohort.table import files_of, read_dice
 
-    folders = sorted(path for path in results.glob("slides/*") if path.is_dir())
-    if not folders:
+    run = RunResults(results)
+    if not run.slides():
         raise ConfigError(f"{results}: there are no results", "Run the workflow first, or name its output folder.")
-    finished = [folder for folder in folders if (folder / "summary.json").exists()]
-    unfinished = [folder.name for folder in folders if folder not in finished]
-    files = {folder: [name for name in RESULT_FILES if (folder / name).exists()] for folder in finished}
-    scores = {folder: read_dice(folder / "evaluation.json") for folder in finished}
-    cohort = {"page": str(results / "cohort.html"), "table": str(results / "cohort.tsv")}
+    finished = [slide for slide in run.slides() if slide.summary_file.exists()]
+    unfinished = [slide.folder.name for slide in run.slides() if slide not in finished]
+    files = [{text: path for text, path in files_of(slide).items() if path.exists()} for slide in finished]
+    scores = [read_dice(slide.evaluation) for slide in finished]
     if as_json:
         slides = [
-            {"slide": each.name, "files": {name: str(each / name) for name in files[each]}, "dice": scores[each]}
-            for each in finished
+            {"slide": slide.folder.name, "files": {path.name: str(path) for path in paths.values()}, "dice": dice}
+            for slide, paths, dice in zip(finished, files, scores, strict=True)
         ]
+        cohort = {"page": str(run.page), "table": str(run.table)}
         print(json.dumps({"cohort": cohort, "slides": slides, "unfinished": unfinished}, indent=2))
         return
-    print(f"Cohort's page:  {cohort['page']}\nCohort's table: {cohort['table']}")
-    for folder in finished:
-        print(f"\nSlide {folder.name}")
-        for name in files[folder]:
-            print(f"  {RESULT_FILES[name]:35} {folder / name}")
-        if scores[folder]:
+    print(f"Cohort's page:  {run.page}\nCohort's table: {run.table}")
+    for slide, paths, dice in zip(finished, files, scores, strict=True):
+        print(f"\nSlide {slide.folder.name}")
+        for text, path in paths.items():
+            print(f"  {text:36} {path}")
+        if dice:
             print("  Dice against the truth:")
-        for name, dice in scores[folder].items():
-            print(f"    {name:33} {dice:.4f}")
+        for name, value in dice.items():
+            print(f"    {name:34} {value:.4f}")
     if unfinished:
         print(f"\nWithout a result, for reasons that the table gives: {', '.join(unfinished)}")
 

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sampath_wsi.cli.progress import Display
 from sampath_wsi.errors import one_line
 from sampath_wsi.machine.stopping import stoppable
-from sampath_wsi.progress import Progress, duration
+from sampath_wsi.progress import Display, Progress, duration
 from sampath_wsi.runs.record import recorded
 
 log = logging.getLogger("sampath_wsi")
@@ -101,7 +100,7 @@ def _log_beginning(stage: str, subject: str) -> None:
         log.info("%s: options: %s", stage, one_line(shown))
 
 
-class _StandardError(logging.Handler):
+class StandardErrorHandler(logging.Handler):
     """Writes to whatever standard error is at that moment: while a bar is shown, above the bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -109,7 +108,7 @@ class _StandardError(logging.Handler):
 
 
 def _configure_logging() -> None:
-    handlers = [_StandardError()]
+    handlers = [StandardErrorHandler()]
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", handlers=handlers
     )

@@ -23,10 +23,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sampath_wsi import __version__
 from sampath_wsi.cohort.pictures import Picture, embed_all
-from sampath_wsi.cohort.table import RESULT_FILES, SlideOutcome, Summary
+from sampath_wsi.cohort.table import SlideOutcome, Summary, files_of
 from sampath_wsi.files import written_aside
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.progress import duration
+from sampath_wsi.results import RunResults
 
 # Number of patterns in the template: classes beyond them repeat these, enlarged.
 _PATTERNS = 8
@@ -129,9 +130,9 @@ def write_page(
         The model's card and the configuration of the run, to be shown.
     """
     classes = _classes(outcomes, card)
-    pictures = embed_all([outcome.folder for outcome in outcomes])
+    pictures = embed_all([outcome.results for outcome in outcomes])
     slides = [
-        _slide(number, outcome, picture, classes, results / "logs" / outcome.slide, out.parent)
+        _slide(number, outcome, picture, classes, RunResults(results).logs / outcome.slide, out.parent)
         for number, (outcome, picture) in enumerate(zip(outcomes, pictures, strict=True), start=1)
     ]
     summaries = [outcome.summary for outcome in outcomes if outcome.summary is not None]
@@ -179,15 +180,14 @@ def _slide(
     start: Path,
 ) -> SlideView:
     """Return a slide with its bar and its links, which begin in the folder ``start``."""
-    folder, summary = outcome.folder, outcome.summary
-    here = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+    summary, files = outcome.summary, files_of(outcome.results)
     return SlideView(
         number=number,
         outcome=outcome,
         state=_state(summary) if summary else outcome.state,
         segments=_segments(summary, classes) if summary else [],
         picture=picture,
-        files=[(text, _link(folder / name, start)) for name, text in RESULT_FILES.items() if name in here],
+        files=[(text, _link(path, start)) for text, path in files.items() if path.exists()],
         logs=[(path.stem, _link(path, start)) for path in sorted(logs.glob("*.log"))],
     )
 

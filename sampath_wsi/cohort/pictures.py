@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from sampath_wsi.stages.report import classes_of, edges, scale_bar
+from sampath_wsi.results import SlideResults
+from sampath_wsi.stages.report import edges, scale_bar
 
 # Of all pictures together, before base64 makes them a third larger: browsers open that at once.
 BUDGET_BYTES = 24_000_000
@@ -59,20 +60,20 @@ class Picture:
         return max(1, round(self.width_px * scale)), max(1, round(self.height_px * scale))
 
 
-def embed_all(folders: Sequence[Path], budget_bytes: int = BUDGET_BYTES) -> list[Picture | None]:
-    """Read the pictures of slides' folders, at most ``budget_bytes`` in all; None for one without a thumbnail."""
-    share = budget_bytes // max(1, len(folders))
+def embed_all(slides: Sequence[SlideResults], budget_bytes: int = BUDGET_BYTES) -> list[Picture | None]:
+    """Read the pictures of slides, at most ``budget_bytes`` in all; None for one without a thumbnail."""
+    share = budget_bytes // max(1, len(slides))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        return list(threads.map(lambda folder: embed(folder / "thumbnail.jpg", share), folders))
+        return list(threads.map(lambda slide: embed(slide, share), slides))
 
 
-def embed(thumbnail: Path, budget_bytes: int) -> Picture | None:
+def embed(slide: SlideResults, budget_bytes: int) -> Picture | None:
     """Read the picture of one slide in at most ``budget_bytes``, or as small as it can be; None if that fails."""
     longest = min(_LARGEST_PX, int(math.sqrt(budget_bytes / _BYTES_PER_PX)))
-    photo = _read_photo(thumbnail, max(longest, _SMALLEST_PX))
+    photo = _read_photo(slide.thumbnail, max(longest, _SMALLEST_PX))
     if photo is None:
         return None
-    labels, width_um = _read_classes(classes_of(thumbnail))
+    labels, width_um = _read_classes(slide.thumbnail_classes)
     smallest = min(_SMALLEST_PX, max(photo.size))
     longest = max(smallest, min(longest, max(photo.size)))
     while True:

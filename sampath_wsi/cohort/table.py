@@ -18,21 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sampath_wsi.classes import Byte
 from sampath_wsi.files import write_table
 from sampath_wsi.options import Config, load_config
+from sampath_wsi.results import RunResults, SlideResults
 from sampath_wsi.runs.sheet import SheetRow
 
-# The files of a slide that people look for, as the page and `sampath-wsi show` call them.
-RESULT_FILES = {
-    "segmentation.geojson.gz": "Objects for QuPath (GeoJSON)",
-    "tiles.geojson.gz": "Tiles for QuPath (GeoJSON)",
-    "segmentation.ome.zarr": "Probabilities and classes (OME-Zarr)",
-    "classes.ome.tif": "Class map (OME-TIFF)",
-    "probability.ome.tif": "Probability (OME-TIFF)",
-    "entropy.ome.tif": "Entropy (OME-TIFF)",
-    "overlay.png": "Overlay (PNG)",
-    "thumbnail.jpg": "Thumbnail (JPEG)",
-    "summary.json": "Summary (JSON)",
-    "evaluation.json": "Scores (JSON)",
-}
 # Characters that a spreadsheet begins a formula with.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
@@ -102,8 +90,6 @@ class SlideOutcome:
 
     Parameters
     ----------
-    folder
-        Where its results lie.
     extra
         Columns of the sheet that this program does not know.
     state
@@ -117,7 +103,7 @@ class SlideOutcome:
     """
 
     slide: str
-    folder: Path
+    results: SlideResults
     extra: dict[str, str]
     state: State
     reason: str = ""
@@ -146,7 +132,7 @@ def read_cohort(
         If the configuration has unknown keys or values.
     """
     unwanted = [] if config is None else _not_configured(load_config({**config, "slides": "-"}))
-    outcomes = [_outcome(row, results / "slides" / row.slide, unwanted) for row in slides]
+    outcomes = [_outcome(row, RunResults(results).slide(row.slide), unwanted) for row in slides]
     return sorted(outcomes, key=lambda outcome: get_args(State).index(outcome.state))
 
 
@@ -161,29 +147,44 @@ def _not_configured(config: Config) -> list[str]:
     return [step for step, wanted in steps.items() if not wanted]
 
 
-def _outcome(row: SheetRow, folder: Path, unwanted: Sequence[str]) -> SlideOutcome:
+def _outcome(row: SheetRow, results: SlideResults, unwanted: Sequence[str]) -> SlideOutcome:
     def outcome(state: State, reason: str = "", **found: Any) -> SlideOutcome:
-        return SlideOutcome(row.slide, folder, row.extra, state, reason, **found)
+        return SlideOutcome(row.slide, results, row.extra, state, reason, **found)
 
     # Without a truth, also scores may be those of an earlier result.
     ignored = re.compile("|".join(unwanted if row.truth else [*unwanted, "evaluate"]) or "(?!)")
-    for path in sorted(path for path in (folder / "run").glob("*.json") if not ignored.fullmatch(path.stem)):
+    for path in sorted(path for path in results.records.glob("*.json") if not ignored.fullmatch(path.stem)):
         record = read_json(path)
         if record.get("status") == "failed":
             return outcome("failed", f"{path.stem}: {record.get('error', 'it does not say why')}")
         if record.get("status") == "running":
             return outcome("unfinished", f"{path.stem}: did not finish (killed, or still running)")
-    path = folder / "summary.json"
-    content = read_json(path)
+    content = read_json(results.summary_file)
     if not content:
         return outcome("unfinished", "no result yet: the run did not reach this slide")
     try:
         summary = Summary.model_validate(content)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
-        damage = f"{path} is damaged ({where}: {error.errors()[0]['msg']})"
+        damage = f"{results.summary_file} is damaged ({where}: {error.errors()[0]['msg']})"
         return outcome("failed", f"report: {damage}. Delete it and run again.")
-    return outcome("done", summary=summary, dice=read_dice(folder / "evaluation.json") if row.truth else {})
+    return outcome("done", summary=summary, dice=read_dice(results.evaluation) if row.truth else {})
+
+
+def files_of(results: SlideResults) -> dict[str, Path]:
+    """Return the files of a slide that people look for, by what the page and `sampath-wsi show` call them."""
+    return {
+        "Objects for QuPath (GeoJSON)": results.geojson,
+        "Tiles for QuPath (GeoJSON)": results.tile_objects,
+        "Probabilities and classes (OME-Zarr)": results.segmentation,
+        "Class map (OME-TIFF)": results.image("classes"),
+        "Probability (OME-TIFF)": results.image("probability"),
+        "Entropy (OME-TIFF)": results.image("entropy"),
+        "Overlay (PNG)": results.overlay,
+        "Thumbnail (JPEG)": results.thumbnail,
+        "Summary (JSON)": results.summary_file,
+        "Scores (JSON)": results.evaluation,
+    }
 
 
 def read_dice(evaluation: Path) -> dict[str, float]:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,10 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-from sampath_wsi.cli.progress import Display
 from sampath_wsi.cli.results import shown_from
+from sampath_wsi.cli.run import StandardErrorHandler
 from sampath_wsi.errors import one_line
-from sampath_wsi.progress import duration
+from sampath_wsi.progress import Display, duration
 
 # How this program's own last words begin.
 _OWN = "sampath-wsi: "
@@ -68,7 +67,7 @@ class LogHandler(LogHandlerBase):
         self.jobs: dict[int, Job] = {}
         self.shown: Display | None = None
         self._steps = 0, 0
-        self._to_standard_error = logging.StreamHandler(_StandardError())
+        self._to_standard_error = StandardErrorHandler()
         self._to_standard_error.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(self._to_standard_error)
         log.setLevel(logging.INFO)
@@ -141,16 +140,6 @@ class LogHandler(LogHandlerBase):
             said = one_line(text)
             own = _RAISED_BY_RULES.fullmatch(said)
             log.log(level, "%s", own[1] if own else said)
-
-
-class _StandardError:
-    """Standard error as it is at each moment: a bar takes its place while it is shown."""
-
-    def write(self, text: str) -> None:
-        sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
 
 
 def _seen_by_user(path: str) -> str:

@@ -106,14 +106,14 @@ def test_the_filter_hides_rows_and_cards(browser: Chromium, cohort: Cohort) -> N
     box.clear()
     box.send_keys(" ")
     browser.run(_ONLY, "failed unfinished")
-    assert len(column(browser, 1)) == sum(not (each.folder / "summary.json").exists() for each in cohort.outcomes)
+    assert len(column(browser, 1)) == sum(not each.results.summary_file.exists() for each in cohort.outcomes)
     assert {state.split()[1] for state in column(browser, 4)} <= {"Failed", "Unfinished"}
 
 
 def test_links_lead_to_files_and_places(browser: Chromium, cohort: Cohort) -> None:
     browser.open(cohort.page)
     links = browser.run("return [...document.querySelectorAll('a.file')].map(a => a.href)")
-    assert len(links) > 2 * len([each for each in cohort.outcomes if (each.folder / "summary.json").exists()])
+    assert len(links) > 2 * len([each for each in cohort.outcomes if each.results.summary_file.exists()])
     assert [link for link in links if not Path(unquote(urlsplit(link).path)).exists()] == []
     missing = (
         "return [...document.querySelectorAll('a[href^=\"#\"]')].filter(a => !document.querySelector(a.hash)).length"
@@ -134,7 +134,7 @@ def test_every_picture_can_be_shown(browser: Chromium, cohort: Cohort) -> None:
         Promise.all(images.map(i => i.decode().then(() => i.naturalWidth, () => 0))).then(done);
     """
     widths = browser.driver.execute_async_script(script)
-    with_picture = sum((each.folder / "thumbnail.jpg").exists() for each in cohort.outcomes)
+    with_picture = sum(each.results.thumbnail.exists() for each in cohort.outcomes)
     assert len(widths) == 3 * with_picture
     assert min(widths) > 20
     assert browser.run("return [...document.images].filter(i => !i.hasAttribute('alt')).length") == 0

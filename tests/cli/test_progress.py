@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sampath_wsi.cli.progress import Display
 from sampath_wsi.cli.run import stage_run
-from sampath_wsi.progress import duration, per_time, stepper
+from sampath_wsi.progress import Display, duration, per_time, stepper
 from tests.helpers import blob_slide
 
 

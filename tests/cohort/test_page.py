@@ -16,6 +16,7 @@ from sampath_wsi.cohort.table import read_cohort
 from sampath_wsi.files import write_json
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.model.zoo import ZOO_DIR
+from sampath_wsi.results import RunResults
 from sampath_wsi.runs.sheet import SheetRow
 
 from .cohorts import make_cohort, summary
@@ -194,7 +195,7 @@ def test_pictures_of_many_slides_keep_to_the_budget(
     from sampath_wsi.cohort import pictures
 
     rows = make_cohort(tmp_path, ["done"] * 24)
-    found = pictures.embed_all([tmp_path / "slides" / row.slide for row in rows], budget)
+    found = pictures.embed_all([RunResults(tmp_path).slide(row.slide) for row in rows], budget)
     assert all(picture is not None and picture.layer is not None for picture in found)
     size = sum(len(base64.b64decode(uri.split(",")[1])) for p in found if p for uri in (p.photo, p.layer or ","))
     assert size <= budget
@@ -206,7 +207,7 @@ def test_the_scale_bar_is_as_long_as_it_says(tmp_path: Path) -> None:
     from sampath_wsi.cohort.pictures import embed
 
     (row,) = make_cohort(tmp_path, ["done"])
-    picture = embed(tmp_path / "slides" / row.slide / "thumbnail.jpg", 100_000)
+    picture = embed(RunResults(tmp_path).slide(row.slide), 100_000)
     assert picture is not None
     # 960 px of 8 um: a quarter is 1.92 mm.
     assert picture.bar_text == "1 mm"

@@ -11,16 +11,17 @@ from sampath_wsi.cli import app
 from sampath_wsi.cli.results import print_outcomes
 from sampath_wsi.cohort.table import SlideOutcome, Summary, read_cohort
 from sampath_wsi.files import write_json
+from sampath_wsi.results import RunResults
 from sampath_wsi.runs.sheet import SheetRow
 
 
 def outcome(number: int, folder: Path, reason: str = "") -> SlideOutcome:
     slide = f"s{number}"
     if reason:
-        return SlideOutcome(slide, folder / "slides" / slide, {}, "failed", reason)
+        return SlideOutcome(slide, RunResults(folder).slide(slide), {}, "failed", reason)
     numbers = {"mpp": (0.5, 0.5), "mpp_source": "metadata", "model": "m", "tiles": 1, "tissue_mm2": 1.0, "classes": {}}
     summary = Summary.model_validate({"slide": slide, "file": "f", "weights_sha256": "0", **numbers})
-    return SlideOutcome(slide, folder / "slides" / slide, {}, "done", summary=summary)
+    return SlideOutcome(slide, RunResults(folder).slide(slide), {}, "done", summary=summary)
 
 
 def test_failures_are_named_with_reasons_and_all_places_that_exist(
