@@ -183,4 +183,6 @@ def test_nothing_asks_what_time_it_is() -> None:
     """So clocks that jump, or differ between machines, change nothing."""
     asks = re.compile(r"time\.time\(|\.now\(|\.today\(|st_mtime|getmtime")
     package = Path(__file__).resolve().parents[1] / "sampath_wsi"
-    assert [str(path) for path in sorted(package.rglob("*.py")) if asks.search(path.read_text(encoding="utf-8"))] == []
+    found = [path.name for path in sorted(package.rglob("*.py")) if asks.search(path.read_text(encoding="utf-8"))]
+    # Times of files only say there that a file is read again; what was read decides.
+    assert found == ["content.py"]

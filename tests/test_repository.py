@@ -51,19 +51,6 @@ def test_every_key_of_the_configuration_is_explained() -> None:
     assert [key for key in keys if f"`{key}`" not in text] == []
 
 
-def test_commands_and_configuration_have_the_same_defaults() -> None:
-    import inspect
-
-    from sampath_wsi.cli import stages
-
-    sections = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())["properties"]
-    for stage in ("tile", "infer", "stitch", "vectorize"):
-        options = inspect.signature(getattr(stages, stage)).parameters
-        for name, entry in sections[stage]["properties"].items():
-            if f"{stage}.{name}" not in ("infer.shards", "vectorize.tiles"):  # these say which jobs there are
-                assert options[name].default == entry["default"], f"{stage}.{name}"
-
-
 def test_every_column_of_the_sample_sheet_is_explained() -> None:
     from sampath_wsi.runs.sheet import COLUMNS
 

@@ -14,10 +14,12 @@ import typer
 from sampath_wsi.options import Options
 
 Command = TypeVar("Command", bound=Callable[..., None])
+Flags = dict[str, Any]
+"""Options by name, as they were given."""
 
 
 def flags_of(model: type[Options], *, without: Collection[str] = ()) -> Callable[[Command], Command]:
-    """Give a command the options of a stage as flags: its parameter ``options`` takes them together.
+    """Give a command the options of a stage as flags: its parameter ``options`` takes them together, not yet checked.
 
     Names, defaults, limits and help are the model's; ``without`` leaves some out. Two dashes and the name with dashes
     make the flag, so that ``Options.flags`` and the command agree.
@@ -35,8 +37,7 @@ def flags_of(model: type[Options], *, without: Collection[str] = ()) -> Callable
 
         @wraps(command)
         def run(*arguments: Any, **given: Any) -> None:
-            chosen = {name: given.pop(name) for name in fields}
-            return command(*arguments, options=model.of(chosen, "options"), **given)
+            return command(*arguments, options={name: given.pop(name) for name in fields}, **given)
 
         own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()]
         run.__signature__ = signature.replace(parameters=[each for each in own if each.name != "options"] + flags)  # type: ignore[attr-defined]

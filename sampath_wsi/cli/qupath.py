@@ -9,7 +9,7 @@ import typer
 
 from sampath_wsi.cli.dry_run import DryRun, say_pictures
 from sampath_wsi.cli.help import App
-from sampath_wsi.cli.options import Record, Threads, flags_of
+from sampath_wsi.cli.options import Flags, Record, Threads, flags_of
 from sampath_wsi.cli.run import log, stage_run
 from sampath_wsi.options import ImageOptions
 
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def images(
     segmentation: Segmentation,
     out_dir: Annotated[Path, typer.Option("--out-dir", help="The folder to write into, e.g. results/slides/a.")],
-    options: ImageOptions,
+    options: Flags,
     threads: Threads = 2,
     record: Record = None,
     dry_run: DryRun = False,
@@ -45,11 +45,12 @@ def images(
     with stage_run("images", str(segmentation), None if dry_run else record) as run:
         from sampath_wsi.stages.images import plan_images, write_images
 
+        chosen = ImageOptions.of(options, "images")
         if dry_run:
-            names, frame = plan_images(segmentation, options)
+            names, frame = plan_images(segmentation, chosen)
             say_pictures([out_dir / name for name in names], f"{frame.size_px[0]} x {frame.size_px[1]} px")
             return
-        written = write_images(segmentation, out_dir, options, threads=threads, progress=run.progress)
+        written = write_images(segmentation, out_dir, chosen, threads=threads, progress=run.progress)
         run.facts.update(files=[path.name for path in written])
         log.info("images: %s", ", ".join(map(str, written)))
 

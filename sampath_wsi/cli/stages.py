@@ -9,7 +9,7 @@ import typer
 
 from sampath_wsi.cli.dry_run import DryRun, say_objects, say_probabilities, say_segmentation, say_tiles
 from sampath_wsi.cli.joining import forget_parts
-from sampath_wsi.cli.options import Model, ModelThreads, Mpp, Record, SlideId, Threads, flags_of
+from sampath_wsi.cli.options import Flags, Model, ModelThreads, Mpp, Record, SlideId, Threads, flags_of
 from sampath_wsi.cli.run import stage_run
 from sampath_wsi.geometry import MppSource
 from sampath_wsi.options import InferOptions, StitchOptions, TileOptions, VectorizeOptions
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def tile(
     slide: Annotated[Path, typer.Argument(help="The slide.")],
     out: Annotated[Path, typer.Option("--out", help="The tile store to write, e.g. results/slides/a/tiles.zarr.")],
-    options: TileOptions,
+    options: Flags,
     model: Model = "demo",
     slide_id: SlideId = None,
     mpp: Mpp = None,
@@ -67,7 +67,7 @@ def tile(
 def infer(
     tiles: Annotated[Path, typer.Argument(help="The tile store.")],
     out: Annotated[Path, typer.Option("--out", help="The probability store to write.")],
-    options: InferOptions,
+    options: Flags,
     model: Model = "demo",
     part: Annotated[
         str | None, typer.Option(metavar="K/N", help="Only the K-th of N parts of the slide; then `sampath-wsi join`.")
@@ -98,7 +98,7 @@ def infer(
 def stitch(
     probabilities: Annotated[Path, typer.Argument(help="The probability store.")],
     out: Annotated[Path, typer.Option("--out", help="The OME-Zarr to write, e.g. a/segmentation.ome.zarr.")],
-    options: StitchOptions,
+    options: Flags,
     threads: Threads = 2,
     record: Record = None,
     dry_run: DryRun = False,
@@ -109,7 +109,7 @@ def stitch(
     """
     with stage_run("stitch", str(probabilities), None if dry_run else record) as run:
         if dry_run:
-            say_segmentation(out, probabilities, options)
+            say_segmentation(out, probabilities, StitchOptions.of(options, "stitch"))
             return
         from sampath_wsi import pipeline
 
@@ -120,7 +120,7 @@ def stitch(
 def vectorize(
     segmentation: Annotated[Path, typer.Argument(help="The segmentation store (OME-Zarr).")],
     out: Annotated[Path, typer.Option("--out", help="The GeoJSON to write, e.g. a/segmentation.geojson.gz.")],
-    options: VectorizeOptions,
+    options: Flags,
     threads: Annotated[int, typer.Option(min=1, hidden=True, help="Of no effect: one thread does it.")] = 1,
     record: Record = None,
     dry_run: DryRun = False,

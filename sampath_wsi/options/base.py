@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from types import UnionType
-from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -40,7 +40,10 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$", json_s
 
 
 class Options(BaseModel):
-    """Base of all options: frozen, nothing unknown, no NaN and no infinity."""
+    """Base of all options: frozen, nothing unknown, no NaN and no infinity.
+
+    :meth:`of` makes them with messages for people; the constructor raises what pydantic does.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -64,6 +67,8 @@ class Options(BaseModel):
                 read[name] = None
             elif value is None and name in read and type(None) not in allowed:
                 del read[name]  # an empty key of a YAML file: its default
+            elif isinstance(value, str) and allowed == {int} and value.isdecimal():
+                read[name] = int(value)  # of a choice of numbers
             elif isinstance(value, bool) and {int, float} & allowed:
                 raise ValueError(f"{name} is {str(value).lower()}, which is no number")
         return read
@@ -108,6 +113,8 @@ def _types(annotation: Any) -> set[object]:
     """Return the types that an annotation allows."""
     if get_origin(annotation) is Annotated:
         return _types(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return {type(choice) for choice in get_args(annotation)}
     if get_origin(annotation) in (Union, UnionType):
         return {kind for part in get_args(annotation) for kind in _types(part)}
     return {annotation}

@@ -213,7 +213,7 @@ def test_bad_options_are_one_line(tmp_path: Path, tiny_model: Path, capsys: pyte
         (["tile", slide, "--out", tiles, "--model", tiny_model, "--mpp", "fine"], "mpp 'fine' is not a resolution"),
         (["tile", slide, "--out", tiles, "--model", tiny_model, "--overlap", "100"], "does not fit a tile of 128 px"),
         (["infer", tiles, "--out", tmp_path / "p.zarr", "--model", tiny_model], "there is no finished tiles store"),
-        (["infer", tiles, "--out", tiles, "--model", tiny_model, "--device", "tpu"], "device 'tpu' is unknown"),
+        (["infer", tiles, "--out", tiles, "--model", tiny_model, "--device", "tpu"], "device: 'tpu' cannot be used"),
         (["stitch", tmp_path / "p.zarr", "--out", tmp_path / "s.zarr"], "no finished probabilities store"),
     ):
         code, _, last = run(capsys, *words)
@@ -221,7 +221,7 @@ def test_bad_options_are_one_line(tmp_path: Path, tiny_model: Path, capsys: pyte
         assert message in last
 
 
-@pytest.mark.parametrize("option", ["--tissue-mask", "--region"])
+@pytest.mark.parametrize("option", ["--tissue-mask", "--roi"])
 def test_a_missing_mask_or_region_is_named(
     tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:

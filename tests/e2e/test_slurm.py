@@ -140,7 +140,7 @@ def shared_inference(folder: Path, slide: Path, model: Path, cluster: SlurmClust
     """Inference of a slide by two jobs, from outside of any checkout, with the profile by its name; the results."""
     before = cluster.jobs()
     command = ("sampath-wsi", "run", "--profile", "slurm", "--slides", str(slide), "--model", str(model), "--out", "r")
-    settings = ("--config", "infer.shards=2", "--config", "infer.batch=4")
+    settings = ("--config", "infer.parts=2", "--config", "infer.batch=4")
     run = start(folder, cluster, *command, *settings, "--", *WAITS, f"slides/a/{STORE}/zarr.json")
     try:
         assert run.wait(300) == 0, (folder / "run.log").read_text()
@@ -148,10 +148,10 @@ def shared_inference(folder: Path, slide: Path, model: Path, cluster: SlurmClust
         run.terminate()
         run.wait(60)
     jobs = [job for job in cluster.jobs() if job not in before]
-    # Each shard has a GPU and the memory of inference; what joins them asks for no more than other jobs do.
+    # Each part has a GPU and the memory of inference; what joins them asks for no more than other jobs do.
     asked = sorted((job.rule, job.gpus, job.memory_mb, job.minutes) for job in jobs)
-    shard = ("infer_shard", 1, 12000, 60)
-    assert asked == [("infer_join", 0, 4000, 30), shard, shard, ("tile", 0, 4000, 30)]
+    part = ("infer_part", 1, 12000, 60)
+    assert asked == [("infer_join", 0, 4000, 30), part, part, ("tile", 0, 4000, 30)]
     assert {job.state for job in jobs} == {"COMPLETED"}
     assert processes_of(folder) == []
     return folder / "r"

@@ -61,4 +61,5 @@ def test_it_says_from_where_a_stage_goes_on(
         printed = run(capsys, *command, "--dry-run")[1]
         assert f"{path}: goes on: {unit} of 21 tiles are done" in printed
         aside_of(path).rename(path)
-    assert "made from something else or otherwise" in run(capsys, *infer[:-1], 2, "--dry-run")[1]
+    assert f"{out}: is finished" in run(capsys, *infer[:-1], 2, "--dry-run")[1]
+    assert "made from something else or otherwise" in run(capsys, *infer, "--precision", "bf16", "--dry-run")[1]

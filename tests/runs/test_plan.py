@@ -54,10 +54,10 @@ def test_a_pattern_the_shell_expanded_names_the_same_slides(folder: Path) -> Non
 
 
 def test_a_sheet_keeps_its_columns_and_gets_full_paths(folder: Path) -> None:
-    (folder / "s.tsv").write_text("slide\tpath\tmpp\tregion\tpatient\nA\tx/a.svs\t0.5\tr.geojson\tP 1\n")
+    (folder / "s.tsv").write_text("slide\tpath\tmpp\troi\tpatient\nA\tx/a.svs\t0.5\tr.geojson\tP 1\n")
     plan = plan_run(["s.tsv"], None, None, [], None)
     (row,) = plan.rows
-    assert (row.path, row.region, row.truth) == (f"{folder}/x/a.svs", f"{folder}/r.geojson", "")
+    assert (row.path, row.roi, row.truth) == (f"{folder}/x/a.svs", f"{folder}/r.geojson", "")
     plan.write(folder / "copy")
     assert read_slides(str(folder / "copy" / "slides.tsv")) == [row]
     with pytest.raises(ConfigError, match=r"s\.tsv stands beside others"):
@@ -81,7 +81,7 @@ def test_what_is_said_later_wins(folder: Path, tiny_model: Path) -> None:
         (["vectorize.tolerance"], "not of the form key=value. Write e.g. vectorize.tolerance=0"),
         (["vectorize.tolerence=0"], "there is no key 'tolerence'; is 'tolerance' meant"),
         (["model.x=1"], "model is no section"),
-        (["vectorize.objects=cells"], "vectorize.objects: 'cells' is not one of"),
+        (["vectorize.objects=cells"], "vectorize.objects: 'cells' cannot be used"),
         (["vectorize.min_area=[1"], "is not YAML"),
     ],
 )

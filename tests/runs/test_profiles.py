@@ -48,7 +48,7 @@ def test_every_rule_with_a_gpu_has_memory_and_time_of_its_own() -> None:
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_parts_of_a_slide_ask_for_what_the_whole_asks_for(name: str) -> None:
     asked = profile(name)["set-resources"]
-    assert asked["infer_shard"] == asked["infer"]
+    assert asked["infer_part"] == asked["infer"]
     assert "infer_join" not in asked
 
 
