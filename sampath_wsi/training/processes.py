@@ -80,8 +80,9 @@ def processes_beside(devices: Sequence[torch.device], work: Work) -> Iterator[No
 
     try:
         for rank in range(1, len(devices)):
-            # In a session of its own no Ctrl-C reaches it.
-            child = subprocess.Popen([sys.executable, "-c", _BEGIN], stdin=subprocess.PIPE, start_new_session=True)
+            # It finds the same program as this process, and in a session of its own no Ctrl-C reaches it.
+            command = [sys.executable, "-P", "-c", f"import sys; sys.path = {sys.path}; {_BEGIN}"]
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
             children.append(child)
             assert child.stdin is not None
             pickle.dump((rank, list(devices), store.port, work), child.stdin)
