@@ -137,7 +137,7 @@ def test_pixels_outside_the_tissue_lose_their_class_along_a_smooth_outline(tmp_p
 
 def test_pyramid_levels_halve_and_carry_means_and_modes(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
-    grid = make_grid((5000, 4300))
+    grid = make_grid((5000, 4300), tile=512)
     path = write_probabilities(
         tmp_path / "probabilities.zarr", grid, random_probability(rng, len(grid.tiles), 2, grid.tile_map_px)
     )
