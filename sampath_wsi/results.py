@@ -183,10 +183,10 @@ class SlideResults:
         StoreError
             If the store is damaged, or has no such level.
         """
-        from sampath_wsi.stores import ome
+        from sampath_wsi.stores.pyramid import LABELS
         from sampath_wsi.stores.shards import read_whole
 
-        labels: NDArray[np.uint8] = read_whole(self._array(f"{ome.LABELS}/{level}", level))
+        labels: NDArray[np.uint8] = read_whole(self._array(f"{LABELS}/{level}", level))
         return labels
 
     def probability(self, class_name: str, level: int = 0) -> NDArray[np.float32]:

@@ -165,3 +165,9 @@ def ready(
     """A model on a device which chooses this precision and batch."""
     computed = Computed(precision=precision, batch=batch)
     return ReadyModel(spec, "a device", asked, computed, lambda precision: load())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too, but those that tell how a run went."""
+    files = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
+    return {name: p.read_bytes() for name, p in files.items() if "run" not in Path(name).parts}

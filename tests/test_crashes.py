@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from .helpers import blob_slide
+from .helpers import blob_slide, contents
 
 pytestmark = pytest.mark.slow
 # The same bytes are promised for one machine and number of threads: a sum that more threads share rounds otherwise.
@@ -86,12 +86,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote, tiny_model: 
         code, _ = zygote.run(arguments(stage, folder, folder, tiny_model))
         assert code == 0, zygote.log.read_text()
     return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below, hidden ones too, but those that tell how a run went."""
-    files = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
-    return {name: p.read_bytes() for name, p in files.items() if "run" not in Path(name).parts}
 
 
 def written(journal: Path) -> int:

@@ -18,7 +18,7 @@ from sampath_wsi.errors import SlideError, StoreError
 from sampath_wsi.qupath import ObjectWriter
 from sampath_wsi.slides import SlideReader
 
-from .helpers import blob_slide, tile, write_slide
+from .helpers import blob_slide, contents, tile, write_slide
 from .stages.vectorize.maps import CLASSES, natural_map, write_segmentation
 
 COMMAND = str(Path(sys.executable).with_name("sampath-wsi"))
@@ -63,10 +63,6 @@ def test_a_full_disk_is_one_line_and_the_rerun_goes_on(small_disk: Path, tmp_pat
     tile_whole = run("tile", slide, "--out", tmp_path / "tiles.zarr", "--model", tiny_model, "--no-tissue")
     assert tile_whole.returncode == 0
     assert contents(out) == contents(tmp_path / "tiles.zarr")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_read_only_output_is_one_line(small_disk: Path, tmp_path: Path) -> None:

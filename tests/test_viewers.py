@@ -76,7 +76,7 @@ def test_ome_zarr_reads_image_and_labels(segmentation: Path) -> None:
 
 
 def test_a_dark_class_can_be_seen_on_black() -> None:
-    from sampath_wsi.stores.ome import bright
+    from sampath_wsi.stores.pyramid import bright
 
     assert bright((50, 50, 50)) == (160, 160, 160)
     assert bright((0, 0, 80)) == (0, 0, 160)

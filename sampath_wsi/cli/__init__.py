@@ -13,7 +13,6 @@ import typer
 
 from sampath_wsi import __version__
 from sampath_wsi.cli import experiments as experiments
-from sampath_wsi.cli import joining as joining
 from sampath_wsi.cli import looking as looking
 from sampath_wsi.cli import models as models
 from sampath_wsi.cli import prepare as prepare
@@ -41,7 +40,6 @@ for module in (
     looking,
     workflow,
     stages,
-    joining,
     results,
     qupath,
     models,

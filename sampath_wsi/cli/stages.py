@@ -1,16 +1,16 @@
-"""The commands of the four stages: tile, infer, stitch, vectorize."""
+"""The commands of the four stages: tile, infer, stitch, vectorize; and join, of the parts of a slide."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sampath_wsi.cli.dry_run import DryRun, say_objects, say_probabilities, say_segmentation, say_tiles
-from sampath_wsi.cli.joining import forget_parts
 from sampath_wsi.cli.options import Flags, Model, ModelThreads, Mpp, Record, SlideId, Threads, flags_of
-from sampath_wsi.cli.run import stage_run
+from sampath_wsi.cli.run import log, stage_run
 from sampath_wsi.geometry import MppSource
 from sampath_wsi.options import InferOptions, StitchOptions, TileOptions, VectorizeOptions
 
@@ -20,7 +20,7 @@ from sampath_wsi.options import InferOptions, StitchOptions, TileOptions, Vector
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (tile, infer, stitch, vectorize):
+    for command in (tile, infer, stitch, vectorize, join):
         app.command()(command)
 
 
@@ -91,7 +91,7 @@ def infer(
                 return
             run.facts.update(pipeline.infer(tiles, out, ready, part=which, progress=run.progress).facts)
     if which is None:
-        forget_parts(record)
+        _forget_parts(record)
 
 
 @flags_of(StitchOptions)
@@ -136,3 +136,42 @@ def vectorize(
         from sampath_wsi import pipeline
 
         run.facts.update(pipeline.vectorize(segmentation, out, options, progress=run.progress).facts)
+
+
+def join(
+    out: Annotated[Path, typer.Argument(help="The probability store, as given to `infer --out`.")],
+    parts: Annotated[int, typer.Option(min=1, help="How many jobs shared the slide: 4 for --part 1/4 to 4/4.")],
+    record: Record = None,
+) -> None:
+    """Join the parts of stage 2: the result is that of a single job, byte for byte.
+
+    Example: sampath-wsi join a/probabilities.zarr --parts 4
+    """
+    with stage_run("infer", f"{out}, {parts} parts", record) as run:
+        from sampath_wsi.stages.infer.parts import join as join_store
+
+        facts = join_store(out, parts)
+        run.facts.update(tiles=facts.get("tiles"), computed=facts.get("computed"), parts=parts)
+        run.facts["device_busy"] = facts.get("device_busy")
+        run.facts.update(_together(record))
+        log.info("infer: %s tiles of %d parts", facts.get("tiles"), parts)
+    _forget_parts(record)
+
+
+def _forget_parts(record: Path | None) -> None:
+    """Remove the records of a slide's parts (``infer-2-of-4.json`` beside ``infer.json``): the slide is finished."""
+    for path in _records_of_parts(record):
+        path.unlink()
+
+
+def _records_of_parts(record: Path | None) -> list[Path]:
+    return [] if record is None else sorted(record.parent.glob(f"{record.stem}-*-of-*.json"))
+
+
+def _together(record: Path | None) -> dict[str, Any]:
+    """Return what the records of the parts say: all devices, and the sum of the jobs' times, which is what it cost."""
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in _records_of_parts(record)]
+    if not runs:
+        return {}
+    facts = {key: ", ".join(sorted({str(run[key]) for run in runs if key in run})) for key in ("device", "precision")}
+    return {**facts, "seconds": round(sum(run.get("seconds", 0) for run in runs), 3)}

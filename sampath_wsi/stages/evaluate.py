@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sampath_wsi.errors import AnnotationError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.metrics import METRICS, ConfusionMatrix
-from sampath_wsi.stores import ome
+from sampath_wsi.stores.pyramid import LABELS
 from sampath_wsi.stores.shards import read_whole
 from sampath_wsi.stores.store import open_store, read_array
 
@@ -55,7 +55,7 @@ def evaluate(segmentation_path: Path, truth_path: Path, *, ignore: int | None = 
     group, made_by = open_store(segmentation_path, "segmentation")
     names = ["no tissue", *(entry.name for entry in made_by.classes)]
     truth = _read_truth(truth_path, made_by.grid, len(names) - 1, ignore)
-    label = read_whole(read_array(group, f"{ome.LABELS}/0"))
+    label = read_whole(read_array(group, f"{LABELS}/0"))
     columns, inside_x = _map_positions(truth.shape[1], made_by.grid, axis=0)
     rows, inside_y = _map_positions(truth.shape[0], made_by.grid, axis=1)
     # "No tissue" takes part as a class of its own, so that a class found on glass counts against that class.

@@ -22,8 +22,7 @@ from sampath_wsi.geometry import TileGrid
 from sampath_wsi.options import ImageOptions
 from sampath_wsi.probability import PERCENT, SCALE, entropy_percent
 from sampath_wsi.progress import Progress
-from sampath_wsi.stores import ome
-from sampath_wsi.stores.pyramid import Window, mean_2x2, mode_2x2
+from sampath_wsi.stores.pyramid import LABELS, Window, bright, mean_2x2, mode_2x2
 from sampath_wsi.stores.shards import Shards
 from sampath_wsi.stores.store import open_store, read_array
 from sampath_wsi.tiff import Picture, Pixels, write_ome_tiff
@@ -103,7 +102,7 @@ def write_images(
     names, frame = plan_images(segmentation_path, options)
     group, made_by = open_store(segmentation_path, "segmentation")
     classes, grid = made_by.classes, made_by.grid
-    labels = Shards(read_array(group, f"{ome.LABELS}/0"))
+    labels = Shards(read_array(group, f"{LABELS}/0"))
     probability = Shards(read_array(group, "0"))
     corner_um = (frame.corner_level0_px[0] * grid.mpp_x, frame.corner_level0_px[1] * grid.mpp_y)
 
@@ -137,7 +136,7 @@ def write_images(
         index = class_index(classes, options.probability)
         shown = classes[index]
         value = partial(percent, _in_percent, slice(index, index + 1))
-        write(PROBABILITY, value, f"{shown.name} (%)", ome.bright(shown.color))
+        write(PROBABILITY, value, f"{shown.name} (%)", bright(shown.color))
     if options.entropy:
         write(ENTROPY, partial(percent, entropy_percent, slice(0, len(classes))), "Entropy (%)")
     return [out_dir / name for name in names]

@@ -22,8 +22,8 @@ from sampath_wsi.files import write_json, written_aside
 from sampath_wsi.geometry import Box
 from sampath_wsi.machine.facts import describe_versions
 from sampath_wsi.slides import SlideInfo, SlideReader
-from sampath_wsi.stores import ome
 from sampath_wsi.stores.provenance import Provenance
+from sampath_wsi.stores.pyramid import LABELS
 from sampath_wsi.stores.shards import Shards, read_whole
 from sampath_wsi.stores.store import open_store, read_array
 
@@ -127,7 +127,7 @@ def _write_thumbnail(
 
 def _label_counts(group: zarr.Group, classes: int) -> NDArray[np.int64]:
     """Return the map pixels of each label value, ``(classes + 1,)``."""
-    array = read_array(group, f"{ome.LABELS}/0")
+    array = read_array(group, f"{LABELS}/0")
     labels, (height, width) = Shards(array), array.shape
     rows = (array.shards or array.chunks)[0]
     counts = np.zeros(classes + 1, np.int64)
@@ -140,9 +140,9 @@ def _label_counts(group: zarr.Group, classes: int) -> NDArray[np.int64]:
 def _labels_to_show(group: zarr.Group, made_by: Provenance) -> tuple[NDArray[np.uint8], float]:
     """Return the coarsest level of the label pyramid that still fills the picture, and its mpp."""
     level = 0
-    while (coarser := f"{ome.LABELS}/{level + 1}") in group and max(read_array(group, coarser).shape) >= _OVERLAY_PX:
+    while (coarser := f"{LABELS}/{level + 1}") in group and max(read_array(group, coarser).shape) >= _OVERLAY_PX:
         level += 1
-    return read_whole(read_array(group, f"{ome.LABELS}/{level}")), made_by.grid.mpp_map * 2**level
+    return read_whole(read_array(group, f"{LABELS}/{level}")), made_by.grid.mpp_map * 2**level
 
 
 def draw_overlay(

@@ -1,11 +1,11 @@
-"""How a Zarr store is begun, resumed, finished and opened again; the layouts are in the stages that write them.
+"""Zarr stores that are begun, resumed, finished and opened again; the layouts are in the stages that write them.
 
 A store grows aside, in ``.NAME.partial`` next to its final path, and is renamed into place when it is whole, so that
 a path that exists is a finished store. Its root attributes record what made it
-(:class:`sampath_wsi.stores.provenance.Provenance`). An unfinished store is resumed only if all that made it is the
-same; a journal in it names the units of work (shards) that are
-safely written. The journal is also the lock that keeps a second run off, freed when the process that holds it dies. All
-arrays are Zarr v3, sharded, and every chunk carries a checksum.
+(:class:`sampath_wsi.stores.provenance.Provenance`), and an unfinished store is resumed only if all that made it is the
+same. The journal in it is two things in one file: the list of the units of work (shards) that are safely written, which
+the files alone do not tell, since shards of zeros are not written; and the lock that keeps a second writer off, which
+the system frees when the process ends. All arrays are Zarr v3, sharded, and every chunk carries a checksum.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NotRequired, Self, TypedDict, Unpack
 
 import numpy as np
 import zarr
@@ -34,6 +34,23 @@ _KEY = "sampath_wsi"
 _FILES_KEY = "sampath_wsi_files"
 JOURNAL = "done.journal"
 DEFAULT_CODEC = ZstdCodec(level=1)
+
+
+class ArrayLayout(TypedDict):
+    """How an array is stored.
+
+    ``codec`` compresses it (None: not at all). ``skip_empty`` leaves out chunks of zeros, at the price of a look at
+    every byte that is written.
+    """
+
+    shape: tuple[int, ...]
+    dtype: DTypeLike
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...]
+    dimension_names: tuple[str, ...]
+    attributes: NotRequired[dict[str, Any]]
+    codec: NotRequired[BytesBytesCodec | None]
+    skip_empty: NotRequired[bool]
 
 
 class GrowingStore:
@@ -63,7 +80,7 @@ class GrowingStore:
         aside = aside_of(path)
         journal = open_alone(aside / JOURNAL, path)
         try:
-            begun = _read_provenance(aside)
+            begun = growing_provenance(path)
             if begun is not None and begun.identity == provenance.identity:
                 provenance = begun
                 for cut_short in aside.rglob("*.partial"):  # what zarr had not yet renamed when a run was killed
@@ -88,36 +105,11 @@ class GrowingStore:
     def __exit__(self, *error: object) -> None:
         self._let_go()
 
-    def array(
-        self,
-        name: str,
-        *,
-        shape: tuple[int, ...],
-        dtype: DTypeLike,
-        chunks: tuple[int, ...],
-        shards: tuple[int, ...],
-        dimension_names: tuple[str, ...],
-        attributes: dict[str, Any] | None = None,
-        codec: BytesBytesCodec | None = DEFAULT_CODEC,
-        skip_empty: bool = True,
-    ) -> zarr.Array[Any]:
+    def array(self, name: str, **layout: Unpack[ArrayLayout]) -> zarr.Array[Any]:
         """Create an array (see :func:`create_array`), or open it if an earlier run created it."""
-        if name in self.group:
-            existing = self.group[name]
-            assert isinstance(existing, zarr.Array)
-            return existing
-        return create_array(
-            self.group,
-            name,
-            shape,
-            dtype,
-            chunks,
-            shards,
-            dimension_names=dimension_names,
-            attributes=attributes,
-            codec=codec,
-            skip_empty=skip_empty,
-        )
+        found = self.group[name] if name in self.group else create_array(self.group, name, **layout)
+        assert isinstance(found, zarr.Array)
+        return found
 
     def mark_done(self, unit: int) -> None:
         """Record that a unit of work is written; only then may a later run skip it. Threads may call it."""
@@ -149,34 +141,20 @@ class GrowingStore:
             self._journal = None
 
 
-def create_array(
-    group: zarr.Group,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: DTypeLike,
-    chunks: tuple[int, ...],
-    shards: tuple[int, ...],
-    *,
-    dimension_names: tuple[str, ...],
-    attributes: dict[str, Any] | None = None,
-    codec: BytesBytesCodec | None = DEFAULT_CODEC,
-    skip_empty: bool = True,
-) -> zarr.Array[Any]:
-    """A sharded Zarr v3 array, compressed by ``codec`` (None: not at all), with a CRC-32C on every chunk.
-
-    ``skip_empty`` leaves out chunks of zeros, at the price of a look at every byte that is written.
-    """
+def create_array(group: zarr.Group, name: str, **layout: Unpack[ArrayLayout]) -> zarr.Array[Any]:
+    """Create a sharded Zarr v3 array, filled with zeros, with a CRC-32C on every chunk."""
+    codec = layout.get("codec", DEFAULT_CODEC)
     return group.create_array(
         name,
-        shape=shape,
-        dtype=np.dtype(dtype),
-        chunks=chunks,
-        shards=shards,
+        shape=layout["shape"],
+        dtype=np.dtype(layout["dtype"]),
+        chunks=layout["chunks"],
+        shards=layout["shards"],
         compressors=[*([] if codec is None else [codec]), Crc32cCodec()],
         fill_value=0,
-        dimension_names=dimension_names,
-        attributes=attributes,
-        config={"write_empty_chunks": not skip_empty},
+        dimension_names=layout["dimension_names"],
+        attributes=layout.get("attributes"),
+        config={"write_empty_chunks": not layout.get("skip_empty", True)},
     )
 
 
@@ -223,7 +201,7 @@ def open_input(path: Path, kind: Kind) -> tuple[zarr.Group, Provenance]:
 
 
 def lost_files(path: Path) -> dict[str, str]:
-    """Arrays of a finished store that have fewer shard files than when it was finished, and what is wrong with each.
+    """Return the arrays of a finished store that have fewer shard files than when it was finished, with what is wrong.
 
     Zarr takes a file that is missing for zeros. Stores in which no shard can be empty record nothing, and lose nothing.
     """
@@ -237,7 +215,7 @@ def lost_files(path: Path) -> dict[str, str]:
 
 
 def read_kind(path: Path) -> str:
-    """The kind of a finished store.
+    """Return the kind of a finished store.
 
     Raises
     ------
@@ -251,7 +229,7 @@ def read_kind(path: Path) -> str:
 
 
 def read_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """An array of an opened store.
+    """Return an array of an opened store.
 
     Raises
     ------
@@ -270,8 +248,8 @@ def read_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 
 def is_finished(path: Path, provenance: Provenance) -> bool:
-    """Whether a finished store of this identity lies at the path."""
-    made_by = _read_provenance(Path(path))
+    """Return whether a finished store of this identity lies at the path."""
+    made_by = finished_provenance(Path(path))
     found = made_by is not None and made_by.identity == provenance.identity
     if found and (journal := Path(path) / JOURNAL).exists():
         journal.unlink(missing_ok=True)  # left by a run that was killed at its last step
@@ -279,23 +257,27 @@ def is_finished(path: Path, provenance: Provenance) -> bool:
 
 
 def is_begun(path: Path, provenance: Provenance) -> bool:
-    """Whether a store of this identity was begun at the path, and not finished."""
+    """Return whether a store of this identity was begun at the path, and not finished."""
     begun = growing_provenance(path)
     return begun is not None and begun.identity == provenance.identity
 
 
 def growing_provenance(path: Path) -> Provenance | None:
-    """What began a store that is not finished; None if there is no such store, or it cannot be gone on with."""
-    return _read_provenance(aside_of(path))
+    """Return what began a store that is not finished; None if there is none, or this version cannot go on with it."""
+    return finished_provenance(aside_of(path))
 
 
 def finished_provenance(path: Path) -> Provenance | None:
-    """What made a finished store; None if there is none that this version can use."""
-    return _read_provenance(path)
+    """Return what made a finished store; None if there is none that this version can use."""
+    record = _read_record(path)
+    try:
+        return None if record is None else Provenance.from_json(record)
+    except StoreError:
+        return None
 
 
 def growing_units(path: Path) -> set[int]:
-    """The units of work that a store which is not finished holds; another process may be writing more."""
+    """Return the units of work that a store which is not finished holds; another process may be writing more."""
     return _read_journal(aside_of(path))
 
 
@@ -308,7 +290,7 @@ def remove_store(path: Path) -> None:
 
 
 def aside_of(path: Path) -> Path:
-    """Where a store grows."""
+    """Return the folder in which a store grows."""
     return path.with_name(f".{path.name}.partial")
 
 
@@ -322,7 +304,7 @@ def _empty(aside: Path) -> None:
 
 
 def _count_files(path: Path) -> dict[str, int]:
-    """Shard files of each array, by its name."""
+    """Count the shard files of each array, by its name."""
     counts = {}
     for folder in sorted(path.rglob("c")):
         files = [name for _, _, names in os.walk(folder) for name in names if not name.endswith(".partial")]
@@ -335,17 +317,9 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _read_provenance(path: Path) -> Provenance | None:
-    record = _read_record(path)
-    try:
-        return None if record is None else Provenance.from_json(record)
-    except StoreError:
-        return None
-
-
 def _say_why_anew(path: Path, begun: Provenance | None, wanted: Provenance) -> None:
     """Log what was made before and does not count."""
-    for place, found in ((aside_of(path), begun), (path, _read_provenance(path))):
+    for place, found in ((aside_of(path), begun), (path, finished_provenance(path))):
         if found is not None:
             log.info("%s: made anew, since this differs: %s", place, found.differences(wanted))
         elif _read_record(place) is not None:

@@ -23,7 +23,8 @@ def make(folder: Path, shape: tuple[int, ...], dtype: str = "u1") -> zarr.Array[
     ones = tuple(1 for _ in shape[:-2])
     group = zarr.open_group(folder, mode="a", zarr_format=3)
     names = ("a", "b", "y", "x")[-len(shape) :]
-    return create_array(group, "array", shape, dtype, (*ones, 4, 6), (*shape[:-2], 8, 12), dimension_names=names)
+    chunks, shards = (*ones, 4, 6), (*shape[:-2], 8, 12)
+    return create_array(group, "array", shape=shape, dtype=dtype, chunks=chunks, shards=shards, dimension_names=names)
 
 
 def noise(shape: tuple[int, ...], dtype: str = "u1") -> NDArray[Any]:
@@ -52,7 +53,7 @@ def test_windows_of_what_zarr_wrote(
 
 
 @pytest.mark.parametrize("shape", [(8, 12), (21, 30), (3, 16, 25), (2, 3, 5, 7)])
-def test_zarr_reads_shards_written_whole_and_finds_the_same_files(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_zarr_reads_whole_shards_in_the_same_files(tmp_path: Path, shape: tuple[int, ...]) -> None:
     ours, theirs, values = make(tmp_path / "ours", shape), make(tmp_path / "theirs", shape), noise(shape)
     theirs[...] = values
     shards = Shards(ours)
@@ -70,10 +71,10 @@ def test_tiles_are_read_into_a_buffer(tmp_path: Path) -> None:
     array = create_array(
         zarr.create_group(tmp_path, zarr_format=3),
         "rgb",
-        values.shape,
-        "u1",
-        (1, 16, 12, 3),
-        (2, 16, 12, 3),
+        shape=values.shape,
+        dtype="u1",
+        chunks=(1, 16, 12, 3),
+        shards=(2, 16, 12, 3),
         dimension_names=("tile", "y", "x", "channel"),
         codec=BloscCodec(cname="lz4", clevel=1),
         skip_empty=False,
@@ -91,7 +92,7 @@ def test_other_codecs_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [3, -20])
-def test_damage_is_noticed_in_chunks_and_in_the_index(tmp_path: Path, place: int) -> None:
+def test_damage_is_noticed_in_chunks_and_index(tmp_path: Path, place: int) -> None:
     array = make(tmp_path, (8, 12))
     array[...] = np.arange(96, dtype=np.uint8).reshape(8, 12)
     (shard,) = (p for p in (tmp_path / "array" / "c").rglob("*") if p.is_file())

@@ -137,9 +137,7 @@ def test_arrays_are_sharded_zarr_v3_with_checksums(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", [None, BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1)])
-def test_every_codec_keeps_the_checksum_and_zeros_are_stored_on_request(
-    tmp_path: Path, codec: BloscCodec | None
-) -> None:
+def test_every_codec_keeps_the_checksum_and_zeros(tmp_path: Path, codec: BloscCodec | None) -> None:
     store = GrowingStore.begin(tmp_path / "tiles.zarr", provenance())
     array = store.array(
         "a",

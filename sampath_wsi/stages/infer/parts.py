@@ -1,10 +1,10 @@
 """The inference of one slide by several jobs, on several GPUs or machines.
 
 Each job computes a part: a run of whole batches, in a store of its own that grows in the folder
-``probabilities.zarr.parts`` and has the layout of the whole one, so that its shard files are files of the whole store
-too. :mod:`sampath_wsi.stages.infer.join` moves them there: what comes of it is, byte for byte, what a single job makes.
-Batches count wherever they lie, so a slide may be cut into another number of parts after an interruption, or none, and
-nothing is lost.
+``probabilities.zarr.parts``. It has the layout of the whole one, so that its shard files are files of the whole store
+too, and :func:`join` moves them there: what comes of it is, byte for byte, what a single job makes. So jobs have
+nothing in common while they run, no lock either. Batches count wherever they lie: a slide may be cut into another
+number of parts after an interruption, or none, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ from typing import Any, Self
 
 import zarr
 
-from sampath_wsi.errors import ConfigError
+from sampath_wsi.errors import ConfigError, StoreError
 from sampath_wsi.files import open_alone
-from sampath_wsi.stages.infer.probabilities import IOU, PROBABILITY
+from sampath_wsi.stages.infer.probabilities import IOU, PROBABILITY, RUN, batch_starts, begin_arrays, record_run
 from sampath_wsi.stores.provenance import Provenance
 from sampath_wsi.stores.shards import shard_path
 from sampath_wsi.stores.store import (
@@ -32,6 +32,8 @@ from sampath_wsi.stores.store import (
     finished_provenance,
     growing_provenance,
     growing_units,
+    is_finished,
+    open_store,
     read_array,
 )
 
@@ -57,34 +59,34 @@ class Part:
         """
         found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise ConfigError(f"shard '{text}' is unknown", "Write 2/4 for the second of four.")
+            raise ConfigError(f"part '{text}' is unknown", "Write 2/4 for the second of four.")
         return cls(int(found[1]), int(found[2]))
 
     def path(self, out: Path) -> Path:
-        """Its store, which is never finished: it grows until its parts are joined."""
+        """Return its store, which is never finished: it grows until its parts are joined."""
         return parts_folder(out) / f"{self.number}-of-{self.of}.zarr"
 
     def of_batches(self, starts: Sequence[int]) -> Sequence[int]:
-        """Its share of the batches: neighbours, about as many as those of the other parts; maybe none."""
+        """Return its share of the batches: neighbours, about as many as those of the other parts; maybe none."""
         first, last = (len(starts) * number // self.of for number in (self.number - 1, self.number))
         return starts[first:last]
 
 
 def parts_folder(out: Path) -> Path:
-    """Where the parts of a probability store grow."""
+    """Return the folder in which the parts of a probability store grow."""
     return out.with_name(f"{out.name}.parts")
 
 
 def begun_stores(out: Path) -> list[Provenance]:
-    """What made a store that is finished, and those that grow: for the whole slide, and its parts."""
-    growing = (growing_provenance(path) for path in (out, *(part.path(out) for part in _parts(out))))
+    """Return what made a store that is finished, and those that grow: for the whole slide, and its parts."""
+    growing = map(growing_provenance, (out, *_part_stores(out)))
     return [each for each in (finished_provenance(out), *growing) if each is not None]
 
 
 def held_batches(out: Path, made_by: Provenance) -> set[int]:
-    """The batches that were computed for a store already: by any part of any cut, or by a job for the whole."""
-    stores = (out, *(part.path(out) for part in _parts(out)))
-    return {start for path in stores if _is_alike(path, made_by) for start in _batches(path)}
+    """Return the batches that were computed for a store already: by any part of any cut, or by a job for the whole."""
+    alike = [path for path in (out, *_part_stores(out)) if _are_alike(growing_provenance(path), made_by)]
+    return {start for path in alike for start in _batches(path)}
 
 
 def take_finished(store: GrowingStore, finished: Path, starts: Sequence[int]) -> None:
@@ -93,18 +95,12 @@ def take_finished(store: GrowingStore, finished: Path, starts: Sequence[int]) ->
     The workflow removes that store's ``zarr.json`` before it joins the parts, and with it what says who made it: so the
     parts must hold all batches. Files get a second name; they are never written to again.
     """
-    whole = zarr.open_group(finished, mode="r")
-    arrays = [(read_array(whole, name), read_array(store.group, name)) for name in (IOU, PROBABILITY)]
-    for start in starts:
-        if start in store.done:
-            continue
-        for source, target in ((_file(there, start), _file(here, start)) for there, here in arrays):
-            if source.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.unlink(missing_ok=True)
-                os.link(source, target)
-        if target.exists():
-            store.mark_done(start)
+
+    def link(source: Path, target: Path) -> None:
+        target.unlink(missing_ok=True)
+        os.link(source, target)
+
+    _take(store, zarr.open_group(finished, mode="r"), starts, link)
 
 
 def adopt_parts(store: GrowingStore) -> None:
@@ -116,11 +112,10 @@ def adopt_parts(store: GrowingStore) -> None:
         If another process writes one of them.
     """
     with ExitStack() as locks:
-        for part in _parts(store.path):
-            path = part.path(store.path)
+        for path in _part_stores(store.path):
             locks.callback(os.close, open_alone(aside_of(path) / JOURNAL, path))
-            if _is_alike(path, store.provenance):
-                _adopt(store, path)
+            if _are_alike(growing_provenance(path), store.provenance) and (named := growing_units(path)):
+                _take(store, _open_growing(path), sorted(named), os.replace)
 
 
 def remove_parts(out: Path) -> None:
@@ -129,48 +124,136 @@ def remove_parts(out: Path) -> None:
         shutil.rmtree(parts_folder(out))
 
 
-def open_growing(path: Path) -> zarr.Group:
-    """A store that is not finished, of a part or of the whole slide, as it is; read-only."""
+def join(out: Path, of: int) -> dict[str, float]:
+    """Make a probability store of its parts; nothing is computed, and no data are read.
+
+    Parameters
+    ----------
+    out
+        The store to write (``.../probabilities.zarr``).
+    of
+        How many parts there are; what is left of other cuts is used too.
+
+    Returns
+    -------
+    What their last runs did together, as the store keeps it.
+
+    Raises
+    ------
+    StoreError
+        If a part is missing, is not whole, was computed otherwise than the rest, or is being written.
+    """
+    try:
+        return _join(out, [Part(number, of) for number in range(1, of + 1)])
+    except StoreError:
+        # By these the workflow holds parts for computed, and would not start their jobs again.
+        for marker in parts_folder(out).glob("*.done"):
+            marker.unlink()
+        raise
+
+
+def _join(out: Path, parts: Sequence[Part]) -> dict[str, float]:
+    begun = {part: growing_provenance(part.path(out)) for part in parts}
+    whole = None if (out / "zarr.json").exists() else growing_provenance(out)
+    if whole is None and all(each is None or is_finished(out, each) for each in begun.values()):
+        group, _ = open_store(out, "probabilities")
+        remove_parts(out)
+        return _facts(group)
+    if whole and not any(begun.values()):  # joined before, and set aside since
+        provenance, groups = whole, [_open_growing(out)]
+    else:
+        provenance, groups = _common(out, begun), [_open_growing(part.path(out)) for part in parts]
+    facts = _sum_facts([_facts(group) for group in groups], len(provenance.grid.tiles))
+    with GrowingStore.begin(out, provenance) as store:
+        begin_arrays(store, groups[0])
+        adopt_parts(store)
+        for part in parts:
+            missing = [start for start in part.of_batches(batch_starts(store.provenance)) if start not in store.done]
+            if missing:
+                what = f"part {part} is not finished, tile {missing[0]} is the first that it lacks"
+                raise StoreError(f"{out}: {what}", _again(out, part))
+        record_run(store, facts)
+        store.finish()
+    remove_parts(out)
+    return facts
+
+
+def _common(out: Path, begun: dict[Part, Provenance | None]) -> Provenance:
+    """Return the one provenance of all parts."""
+    first, one = next(iter(begun.items()))
+    for part, each in begun.items():
+        if one is None or each is None:
+            raise StoreError(f"{out}: part {part} was not computed", _again(out, part))
+        if not _are_alike(each, one):
+            what = f"parts {first} and {part} were not computed alike: {one.differences(each)}"
+            raise StoreError(f"{out}: {what}", _again(out, part))
+    assert one is not None
+    return one
+
+
+def _again(out: Path, part: Part) -> str:
+    return (
+        f"Run 'sampath-wsi infer' with --part {part}, and the same model, batch and precision for all; or delete "
+        f"{parts_folder(out)} and run the workflow again."
+    )
+
+
+def _facts(group: zarr.Group) -> dict[str, float]:
+    """Return how the run went, as a store keeps it."""
+    return dict(group[RUN].attrs) if RUN in group else {}  # type: ignore[arg-type]
+
+
+def _sum_facts(runs: Sequence[dict[str, float]], tiles: int) -> dict[str, float]:
+    """Return how the runs of all parts went: times are sums over the jobs."""
+    facts: dict[str, float] = {"tiles": tiles, "computed": sum(run.get("computed", 0) for run in runs)}
+    if seconds := sum(run.get("seconds", 0) for run in runs):
+        busy_s = sum(run.get("seconds", 0) * run.get("device_busy", 0) for run in runs)
+        facts |= {"seconds": round(seconds, 3), "device_busy": round(busy_s / seconds, 4)}
+    return facts
+
+
+def _part_stores(out: Path) -> list[Path]:
+    """Return the stores of all parts of any cut that are there."""
+    found = (re.fullmatch(r"\.(\d+)-of-(\d+)\.zarr\.partial", path.name) for path in parts_folder(out).glob(".*"))
+    return [part.path(out) for part in sorted(Part(int(name[1]), int(name[2])) for name in found if name)]
+
+
+def _are_alike(one: Provenance | None, other: Provenance) -> bool:
+    """Whether two stores are made of the same, in the same precision and batches."""
+    return one is not None and (one.identity, one.computed) == (other.identity, other.computed)
+
+
+def _open_growing(path: Path) -> zarr.Group:
     return zarr.open_group(aside_of(path), mode="r")
 
 
-def _parts(out: Path) -> list[Part]:
-    """All parts of any cut that are there."""
-    found = (re.fullmatch(r"\.(\d+)-of-(\d+)\.zarr\.partial", path.name) for path in parts_folder(out).glob(".*"))
-    return sorted(Part(int(name[1]), int(name[2])) for name in found if name)
-
-
-def _is_alike(path: Path, made_by: Provenance) -> bool:
-    """Whether a growing store was begun by the same, and is computed in the same precision and batches."""
-    begun = growing_provenance(path)
-    return begun is not None and (begun.identity, begun.computed) == (made_by.identity, made_by.computed)
-
-
-def _file(array: zarr.Array[Any], start: int) -> Path:
-    """The shard file of a batch."""
-    size = (array.shards or array.chunks)[0]
-    return shard_path(array, (start // size, *(0 for _ in array.shape[1:])))
-
-
 def _batches(path: Path) -> set[int]:
-    """The batches that a growing store holds: it may name more, whose files were moved to the whole store."""
+    """Return the batches that a growing store holds: it may name more, whose files were moved to the whole store."""
     if not (named := growing_units(path)):
         return set()
-    probability = read_array(open_growing(path), PROBABILITY)
+    probability = read_array(_open_growing(path), PROBABILITY)
     return {start for start in named if _file(probability, start).exists()}
 
 
-def _adopt(store: GrowingStore, path: Path) -> None:
-    """Move the batches of a part into the whole store."""
-    if not (named := growing_units(path) - store.done):
-        return
+def _take(
+    store: GrowingStore, source: zarr.Group, starts: Iterable[int], place: Callable[[Path, Path], object]
+) -> None:
+    """Give a store the files of batches that another one holds; ``place`` moves or links a file."""
     # The probabilities first: a part without them does not hold the batch, and a whole store with them gets the rest.
-    arrays = [(read_array(open_growing(path), name), read_array(store.group, name)) for name in (PROBABILITY, IOU)]
-    for start in sorted(named):
-        files = [(_file(part, start), _file(whole, start)) for part, whole in arrays]
-        for source, target in files:
-            if source.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(source, target)
+    arrays = [(read_array(source, name), read_array(store.group, name)) for name in (PROBABILITY, IOU)]
+    for start in starts:
+        if start in store.done:
+            continue
+        files = [(_file(there, start), _file(here, start)) for there, here in arrays]
+        for old, new in files:
+            if old.exists():
+                new.parent.mkdir(parents=True, exist_ok=True)
+                place(old, new)
         if files[0][1].exists():
             store.mark_done(start)
+
+
+def _file(array: zarr.Array[Any], start: int) -> Path:
+    """Return the shard file of a batch."""
+    size = (array.shards or array.chunks)[0]
+    return shard_path(array, (start // size, *(0 for _ in array.shape[1:])))

@@ -26,9 +26,8 @@ from sampath_wsi.probability import SCALE, argmax_label, to_bytes
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.stages.stitch.blend import at_least, blend, inside_tile, pieces
 from sampath_wsi.stages.stitch.compute import Call, compute, connected
-from sampath_wsi.stores import ome
 from sampath_wsi.stores.provenance import Provenance
-from sampath_wsi.stores.pyramid import Pyramid, Window, level_count, mean_2x2, mode_2x2
+from sampath_wsi.stores.pyramid import LABELS, Pyramid, Window, describe, level_count, mean_2x2, mode_2x2
 from sampath_wsi.stores.shards import Shards, check_complete, read_whole
 from sampath_wsi.stores.store import GrowingStore, is_finished, open_input, read_array
 
@@ -85,7 +84,7 @@ def stitch(
     if is_finished(out, provenance):
         return StitchResult((width, height), levels, True)
     with GrowingStore.begin(out, provenance) as store:
-        ome.describe(store.group, provenance, levels, float32=options.dtype == "float32")
+        describe(store.group, provenance, levels, float32=options.dtype == "float32")
         with connected(options.dask) as client:
             whole = _Map(store.group, _Blocks(source, grid, options), len(provenance.classes))
             passes = whole.passes()
@@ -211,7 +210,7 @@ class _Map:
         dtype = np.dtype(blocks.options.dtype)
         self.blocks = blocks
         self.probability = Pyramid(group, (classes, height, width), dtype, mean_2x2)
-        self.labels = Pyramid(group.require_group(ome.LABELS), (height, width), np.dtype(np.uint8), mode_2x2)
+        self.labels = Pyramid(group.require_group(LABELS), (height, width), np.dtype(np.uint8), mode_2x2)
 
     def write(self, window: Window) -> None:
         """A block of the finest level, and what goes with it of the next ones."""

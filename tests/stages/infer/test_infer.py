@@ -14,7 +14,7 @@ from sampath_wsi.machine.stopping import Stopped, stoppable
 from sampath_wsi.stages import VERSIONS
 from sampath_wsi.stages.infer.stage import infer
 from sampath_wsi.stores.store import open_store, read_array
-from tests.helpers import SPEC, ColourModel, blob_slide, ready, tile
+from tests.helpers import SPEC, ColourModel, blob_slide, contents, ready, tile
 
 
 @pytest.fixture
@@ -27,13 +27,6 @@ def tiles(tmp_path: Path) -> Path:
 def run(tiles: Path, out: Path, model: ColourModel | None = None, batch: int = 4):  # type: ignore[no-untyped-def]
     model = model or ColourModel(SPEC)
     return infer(tiles, out, ready(SPEC, lambda: model, batch=batch)), model
-
-
-def contents(store: Path) -> dict[Path, bytes]:
-    """Every file of a store but the one that tells how long the run took."""
-    files = {p.relative_to(store): p for p in store.rglob("*") if p.is_file()}
-    del files[Path("run/zarr.json")]
-    return {name: path.read_bytes() for name, path in files.items()}
 
 
 def test_probabilities_of_every_tile(tiles: Path, tmp_path: Path) -> None:

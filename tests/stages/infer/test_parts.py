@@ -18,12 +18,11 @@ from typer.testing import CliRunner
 from sampath_wsi.cli import app
 from sampath_wsi.errors import ConfigError, StoreError
 from sampath_wsi.stages.infer import parts
-from sampath_wsi.stages.infer.join import join
-from sampath_wsi.stages.infer.parts import Part, parts_folder
+from sampath_wsi.stages.infer.parts import Part, join, parts_folder
 from sampath_wsi.stages.infer.stage import InferResult, infer
 from sampath_wsi.stores.integrity import find_damage, set_aside
 from sampath_wsi.stores.store import GrowingStore, open_store
-from tests.helpers import SPEC, ColourModel, blob_slide, ready, tile, write_slide
+from tests.helpers import SPEC, ColourModel, blob_slide, contents, ready, tile, write_slide
 
 BATCH = 4
 
@@ -57,12 +56,6 @@ def run(
     return infer(tiles, out, ready(spec, lambda: Model(spec), batch=batch), part=part)
 
 
-def contents(store: Path) -> dict[str, bytes]:
-    """Every file of a store but the one that tells how long the run took."""
-    files = {str(p.relative_to(store)): p for p in store.rglob("*") if p.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if name != "run/zarr.json"}
-
-
 def cut(of: int) -> list[Part]:
     return [Part(number, of) for number in range(1, of + 1)]
 
@@ -81,9 +74,7 @@ def test_joined_parts_are_what_one_job_makes(tiles: Path, whole: dict[str, bytes
     assert sorted(tmp_path.iterdir()) == [out]
 
 
-def test_a_slide_that_is_finished_is_shared_without_computing_it_again(
-    tiles: Path, whole: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_parts_of_a_finished_slide_compute_nothing(tiles: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "p.zarr"
     run(tiles, out)
     assert run(tiles, out, Part(1, 3)).computed == 0
@@ -120,7 +111,7 @@ def test_what_was_computed_counts_whatever_the_cut(tiles: Path, whole: dict[str,
     first = 3 * BATCH + run(tiles, out, Part(2, 2)).computed
     with pytest.raises(RuntimeError, match="killed"):
         run(tiles, out, Part(1, 2), at_most=2)
-    with pytest.raises(StoreError, match=rf"p\.zarr: shard 1/2 is not finished, tile {5 * BATCH} is .*--shard 1/2"):
+    with pytest.raises(StoreError, match=rf"p\.zarr: part 1/2 is not finished, tile {5 * BATCH} is .*--part 1/2"):
         join(out, 2)
     # Some batches are in the whole store by now, others in parts; now three jobs go on.
     rest = [run(tiles, out, part).computed for part in cut(3)]
@@ -191,9 +182,7 @@ def test_a_part_that_is_killed_goes_on(tiles: Path, whole: dict[str, bytes], tmp
     assert contents(out) == whole
 
 
-def test_a_damaged_batch_is_computed_again_by_the_shard_that_it_belongs_to(
-    tiles: Path, whole: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_a_damaged_batch_is_computed_again_by_its_part(tiles: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "p.zarr"
     run(tiles, out)
     shard = out / "probability" / "c" / "1" / "0" / "0" / "0"
@@ -209,7 +198,7 @@ def test_parts_of_another_model_are_not_used(tiles: Path, whole: dict[str, bytes
     run(tiles, out, Part(1, 2), weights="e")
     run(tiles, out, Part(3, 4), weights="e")
     run(tiles, out, Part(2, 2))
-    with pytest.raises(StoreError, match=r"p\.zarr: shards 1/2 and 2/2 were not computed alike: weights_sha256\. Run"):
+    with pytest.raises(StoreError, match=r"p\.zarr: parts 1/2 and 2/2 were not computed alike: weights_sha256\. Run"):
         join(out, 2)
     assert run(tiles, out, Part(1, 2)).computed
     join(out, 2)
@@ -221,18 +210,18 @@ def test_what_is_wrong_with_parts_is_named(tiles: Path, tmp_path: Path) -> None:
     out = tmp_path / "p.zarr"
     marker = parts_folder(out) / "1-of-2.done"
     marker.parent.mkdir()
-    marker.touch()  # of a shard that was computed, says the workflow
+    marker.touch()  # of a part that was computed, says the workflow
     with pytest.raises(StoreError, match="there is no finished probabilities store"):
         join(out, 2)
     assert not marker.exists()
     run(tiles, out, Part(2, 2), batch=8)
-    with pytest.raises(StoreError, match=r"shard 1/2 was not computed\. Run .* or delete .*p\.zarr\.parts and run"):
+    with pytest.raises(StoreError, match=r"part 1/2 was not computed\. Run .* or delete .*p\.zarr\.parts and run"):
         join(out, 2)
     # Two jobs that began at once, each on a device of its own: neither could take what the other chose.
     other = tmp_path / "other" / "p.zarr"
     run(tiles, other, Part(1, 2))
     shutil.copytree(parts_folder(other), parts_folder(out), dirs_exist_ok=True)
-    with pytest.raises(StoreError, match="shards 1/2 and 2/2 were not computed alike: batch 4 and 8"):
+    with pytest.raises(StoreError, match="parts 1/2 and 2/2 were not computed alike: batch 4 and 8"):
         join(out, 2)
     shutil.rmtree(parts_folder(out))
     run(tiles, out, Part(1, 2))
@@ -243,10 +232,10 @@ def test_what_is_wrong_with_parts_is_named(tiles: Path, tmp_path: Path) -> None:
             work()
     writing.discard()
     for text in ("0/2", "3/2", "2", "a/b", "1/2/3", "-1/2", "1/99999"):
-        with pytest.raises(ConfigError, match=r"shard '.*' is unknown"):
+        with pytest.raises(ConfigError, match=r"part '.*' is unknown"):
             Part.parse(text)
     assert str(Part.parse("2/4")) == "2/4"
-    assert parts._parts(out) == [Part(1, 2)]
+    assert parts._part_stores(out) == [Part(1, 2).path(out)]
     assert parts_folder(out).name == "p.zarr.parts"
 
 

@@ -17,7 +17,7 @@ from sampath_wsi.options import StitchOptions
 from sampath_wsi.stages.stitch import compute
 from sampath_wsi.stages.stitch import stage as stitching
 from sampath_wsi.stages.stitch.stage import stitch
-from tests.helpers import make_grid, random_probability, write_probabilities
+from tests.helpers import contents, make_grid, random_probability, write_probabilities
 
 pytest.importorskip("distributed")
 
@@ -45,10 +45,6 @@ def scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
             assert started.poll() is None, (folder / "scheduler" / "log").read_text()
             time.sleep(0.05)
         yield file.read_text().split('"address": "')[1].split('"')[0], started
-
-
-def contents(store: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}
 
 
 def no_block(*_: object) -> None:

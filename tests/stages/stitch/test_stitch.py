@@ -74,7 +74,7 @@ def test_constant_in_constant_out(tmp_path_factory: pytest.TempPathFactory, valu
     assert (found[1] == 255 - value).all()
 
 
-def test_classes_sum_to_one_where_there_are_tiles_and_to_zero_elsewhere(tmp_path: Path) -> None:
+def test_classes_sum_to_one_where_tiles_are(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     grid = make_grid((1500, 900))
     grid = grid.keep(grid.tiles[::3])
@@ -122,7 +122,7 @@ def test_ramp_is_positive_and_symmetric() -> None:
     assert ramp[8] == 1
 
 
-def test_pixels_outside_the_tissue_lose_their_class_along_a_smooth_outline(tmp_path: Path) -> None:
+def test_the_class_ends_at_a_smooth_outline_of_the_tissue(tmp_path: Path) -> None:
     grid = make_grid((1600, 1600))
     y, x = np.mgrid[:50, :50] + 0.5
     distance = np.hypot(x - 25, y - 25)
@@ -221,7 +221,7 @@ def test_looking_up_a_part_of_a_mask_is_interpolating_all_of_it(data: st.DataObj
     assert (np.broadcast_to(at_least(mask, rows, columns, 128), expected.shape) == expected).all()
 
 
-def test_halving_rounds_means_half_up_and_takes_the_most_frequent_label() -> None:
+def test_halving_takes_rounded_means_and_frequent_labels() -> None:
     rng = np.random.default_rng(8)
     values = rng.integers(0, 256, (2, 40, 60), np.uint8)
     means = values.reshape(2, 20, 2, 30, 2).astype(float).mean((2, 4))
