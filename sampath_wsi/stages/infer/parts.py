@@ -9,6 +9,7 @@ number of parts after an interruption, or none, and nothing is lost.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -36,6 +37,8 @@ from sampath_wsi.stores.store import (
     open_store,
     read_array,
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, order=True)
@@ -119,9 +122,12 @@ def adopt_parts(store: GrowingStore) -> None:
 
 
 def remove_parts(out: Path) -> None:
-    """Remove the parts of a store that is finished."""
-    if parts_folder(out).exists():
-        shutil.rmtree(parts_folder(out))
+    """Remove the parts of a store that is finished, and what an older version left of its own."""
+    for folder in (parts_folder(out), out.with_name(f"{out.name}.shards")):
+        if folder.exists():
+            if folder.suffix == ".shards":
+                log.info("%s: an older version of this program computed it; it is removed", folder)
+            shutil.rmtree(folder)
 
 
 def join(out: Path, of: int) -> dict[str, float]:

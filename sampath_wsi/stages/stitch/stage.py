@@ -218,16 +218,14 @@ class _Map:
             self.probability.write(window, found[0])
             self.labels.write(window, found[1])
 
-    def coarsen_probability(self, base: int, window: Window) -> None:
+    def coarsen(self, base: int, window: Window) -> None:
+        """Make a block of the levels after one that is written, from the level itself."""
         self.probability.coarsen(base, window)
-
-    def coarsen_labels(self, base: int, window: Window) -> None:
         self.labels.coarsen(base, window)
 
     def passes(self) -> list[list[Call]]:
-        """What is to be done, one list after the other."""
+        """Return the calls that write everything, one list after the other."""
         found: list[list[Call]] = [[(_Map.write, window) for window in self.labels.windows(0)]]
-        for base in self.labels.bases:
-            both = ((_Map.coarsen_probability, self.probability), (_Map.coarsen_labels, self.labels))
-            found.append([(coarsen, base, window) for coarsen, levels in both for window in levels.windows(base)])
-        return found
+        return found + [
+            [(_Map.coarsen, base, window) for window in self.labels.windows(base)] for base in self.labels.bases
+        ]

@@ -1,4 +1,4 @@
-"""Several GPUs share a slide: the workflow with `infer.shards`, on a machine that pretends to have two GPUs."""
+"""Several GPUs share a slide: the workflow with `infer.parts`, on a machine that pretends to have two GPUs."""
 
 from __future__ import annotations
 
