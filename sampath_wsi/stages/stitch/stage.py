@@ -80,9 +80,9 @@ def stitch(
     grid, provenance = made_by.grid, plan_segmentation(made_by, options)
     width, height = grid.map_size_map_px
     levels = level_count(height, width)
-    result = StitchResult((width, height), levels, False)
-    if is_finished(out, provenance):
-        return StitchResult((width, height), levels, True)
+    result = StitchResult((width, height), levels, is_finished(out, provenance))
+    if result.reused:
+        return result
     with GrowingStore.begin(out, provenance) as store:
         describe(store.group, provenance, levels, float32=options.dtype == "float32")
         with connected(options.dask) as client:
@@ -225,7 +225,6 @@ class _Map:
 
     def passes(self) -> list[list[Call]]:
         """Return the calls that write everything, one list after the other."""
-        found: list[list[Call]] = [[(_Map.write, window) for window in self.labels.windows(0)]]
-        return found + [
-            [(_Map.coarsen, base, window) for window in self.labels.windows(base)] for base in self.labels.bases
-        ]
+        windows = self.labels.windows
+        coarser: list[list[Call]] = [[(_Map.coarsen, k, window) for window in windows(k)] for k in self.labels.bases]
+        return [[(_Map.write, window) for window in windows(0)], *coarser]
