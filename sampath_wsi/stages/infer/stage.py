@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import zarr
@@ -122,7 +122,7 @@ def infer(
     out
         The store to write (``.../probabilities.zarr``).
     part
-        Compute only this part of the slide, beside ``out``; :mod:`.join` then makes ``out`` of all.
+        Compute only this part of the slide, beside ``out``; :func:`.parts.join` then makes ``out`` of all.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def infer(
             if finished:
                 take_finished(store, out, starts)
             done = held_batches(out, store.provenance)
-        result = _fill(tiles, starts, done, model, how_computed(store.provenance), write, progress)
+        result = _compute(tiles, starts, done, model, how_computed(store.provenance), write, progress)
         record_run(store, result.course)
         if part is None:
             store.finish()
@@ -177,7 +177,7 @@ def wanted_probabilities(tiles: Provenance, spec: ModelSpec, precision: str) -> 
     return tiles.followed_by("probabilities", {"precision": precision}, model=spec.record)
 
 
-def _fill(
+def _compute(
     tiles: zarr.Group,
     starts: Sequence[int],
     done: set[int],
@@ -186,43 +186,30 @@ def _fill(
     write: Callable[[int, Batch], None],
     progress: Progress | None,
 ) -> InferResult:
-    """Compute those of some batches that are not done."""
+    """Compute those of some batches that are not done, loaded ahead and written behind."""
     rgb = read_array(tiles, "rgb")
     size = {first: min(how.batch, rgb.shape[0] - first) for first in starts}
     todo = [first for first in starts if first not in done]
     result = InferResult(sum(size.values()), sum(size[first] for first in todo), model.device, how)
-    if todo:
-        check_complete(rgb)
-        step = stepper(progress, result.tiles, "tiles", result.tiles - result.computed)
-        seconds, busy = _compute(rgb, todo, how.batch, lambda: model.load(how.precision), write, step)
-        result = replace(result, seconds=seconds, busy=busy)
-    return result
-
-
-def _compute(
-    rgb: zarr.Array[Any],
-    todo: list[int],
-    batch: int,
-    load: Callable[[], PredictorLike],
-    write: Callable[[int, Batch], None],
-    step: Callable[[int], None],
-) -> tuple[float, float]:
-    """Predict batch after batch, loaded ahead and written behind; see :class:`InferResult` for what is returned."""
+    if not todo:
+        return result
+    check_complete(rgb)
     busy_s = 0.0
     # The first batches are loaded while the model is.
-    with LoadAhead(rgb, todo, batch) as loader:
-        predict = load()
+    with LoadAhead(rgb, todo, how.batch) as loader:
+        predict = model.load(how.precision)
+        step = stepper(progress, result.tiles, "tiles", result.tiles - result.computed)
         begun = time.monotonic()
         with WriteBehind(write) as writer:
             for first, pixels in loader:
                 with deferring_stop():
                     start = time.monotonic()
-                    result = predict(pixels)
+                    batch = predict(pixels)
                     busy_s += time.monotonic() - start
-                    writer.put(first, result)
+                    writer.put(first, batch)
                 step(len(pixels))
             computing_s = time.monotonic() - begun
-    return time.monotonic() - begun, busy_s / computing_s
+    return replace(result, seconds=time.monotonic() - begun, busy=busy_s / computing_s)
 
 
 def _check_fit(tiles_path: Path, grid: TileGrid, spec: ModelSpec) -> None:
