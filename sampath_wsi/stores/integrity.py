@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import zarr
+from zarr.types import AnyArray
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.files import open_alone
@@ -99,7 +99,7 @@ def set_aside(path: Path, damage: list[Damage]) -> int:
     return len(done)
 
 
-def _damage_at(array: zarr.Array[Any], place: tuple[int, ...], complete: bool) -> Damage | None:
+def _damage_at(array: AnyArray, place: tuple[int, ...], complete: bool) -> Damage | None:
     file = shard_path(array, place)
     if not file.exists():
         return Damage(array.path, place, file, f"{file}: the file is missing") if complete else None

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import SCALE
 from sampath_wsi.stores.provenance import Provenance
-from sampath_wsi.stores.shards import Shards
+from sampath_wsi.stores.shards import Block, Shards
 from sampath_wsi.stores.store import create_array
 
 _VERSION = "0.5"
@@ -58,8 +58,8 @@ class Pyramid:
         self,
         group: zarr.Group,
         shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        halve: Callable[[NDArray[Any]], NDArray[Any]],
+        dtype: DTypeLike,
+        halve: Callable[[Block], Block],
     ) -> None:
         *leading, height, width = shape
         self._halve = halve
@@ -83,7 +83,7 @@ class Pyramid:
         """The levels whose blocks must be read again, in this order, for :meth:`coarsen`."""
         return list(range(_COARSER, len(self.levels) - 1, _COARSER))
 
-    def write(self, window: Window, block: NDArray[Any]) -> None:
+    def write(self, window: Window, block: Block) -> None:
         """Write a block of the finest level, and what it is in the levels that go with it."""
         _write_shard(self.levels[0], window[0] // BLOCK_MAP_PX, window[1] // BLOCK_MAP_PX, block)
         self._write_coarser(0, window, block)
@@ -95,18 +95,18 @@ class Pyramid:
         leading = [slice(0, length) for length in level.shape[:-2]]
         self._write_coarser(base, window, level.read(*leading, slice(y0, y1), slice(x0, x1)))
 
-    def _write_coarser(self, base: int, window: Window, block: NDArray[Any]) -> None:
+    def _write_coarser(self, base: int, window: Window, block: Block) -> None:
         row, column = window[0] // BLOCK_MAP_PX, window[1] // BLOCK_MAP_PX
         for level in self.levels[base + 1 : base + 1 + _COARSER]:
             block = self._halve(even(block))
             _write_shard(level, row, column, block)
 
 
-def _write_shard(level: Shards, row: int, column: int, block: NDArray[Any]) -> None:
+def _write_shard(level: Shards, row: int, column: int, block: Block) -> None:
     level.write((*(0 for _ in block.shape[:-2]), row, column), block)
 
 
-def _level(group: zarr.Group, level: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Shards:
+def _level(group: zarr.Group, level: int, shape: tuple[int, ...], dtype: DTypeLike) -> Shards:
     if str(level) in group:  # an unfinished run made it; its blocks are written again
         del group[str(level)]
     # What one block makes of a level is one shard of it.
@@ -126,7 +126,7 @@ def _level(group: zarr.Group, level: int, shape: tuple[int, ...], dtype: np.dtyp
     )
 
 
-def even(block: NDArray[Any]) -> NDArray[Any]:
+def even(block: Block) -> Block:
     """The block with its last row and column repeated where their number is odd."""
     odd_y, odd_x = block.shape[-2] % 2, block.shape[-1] % 2
     if not odd_y and not odd_x:
@@ -134,7 +134,7 @@ def even(block: NDArray[Any]) -> NDArray[Any]:
     return np.pad(block, [(0, 0)] * (block.ndim - 2) + [(0, odd_y), (0, odd_x)], mode="edge")
 
 
-def mean_2x2(block: NDArray[Any]) -> NDArray[Any]:
+def mean_2x2(block: Block) -> Block:
     """Means of every four pixels, bytes rounded to the nearest, halves up."""
     if block.dtype == np.uint8:
         return np.stack([_mean_bytes(plane) for plane in block])
@@ -156,7 +156,7 @@ def _mean_bytes(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return total.astype(np.uint8)
 
 
-def mode_2x2(block: NDArray[Any]) -> NDArray[Any]:
+def mode_2x2(block: Block) -> Block:
     """The most frequent of four labels; the first in reading order where two tie."""
     a, b, c, d = (np.ascontiguousarray(block[y::2, x::2]) for y in (0, 1) for x in (0, 1))
     second = (b == c) | (b == d)

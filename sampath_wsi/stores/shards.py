@@ -17,13 +17,16 @@ from uuid import uuid4
 
 import google_crc32c
 import numpy as np
-import zarr
 from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.types import AnyArray
 
 from sampath_wsi.errors import StoreError
+
+Block = NDArray[Any]
+"""Values of a part of an array: bytes or floats."""
 
 _EMPTY = np.uint64(2**64 - 1)
 _CRC_BYTES = 4
@@ -38,7 +41,7 @@ class Shards:
         If the array is stored otherwise, or a chunk that is read is damaged: it names store and chunk.
     """
 
-    def __init__(self, array: zarr.Array[Any]) -> None:
+    def __init__(self, array: AnyArray) -> None:
         self.array = array
         self.shape, self.dtype, self.chunks = array.shape, array.dtype, array.chunks
         self._shard_shape = array.shards or array.chunks
@@ -46,7 +49,7 @@ class Shards:
         self._codec = _compressor(array)
         self._index: dict[tuple[int, ...], NDArray[np.uint64] | None] = {}
 
-    def read(self, *window: slice, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def read(self, *window: slice, out: Block | None = None) -> Block:
         """Return a window, a slice with start and stop within the array for every axis; ``out`` is filled if given."""
         found = np.empty([each.stop - each.start for each in window], self.dtype) if out is None else out
         for place in product(*(range(w.start // c, -(-w.stop // c)) for w, c in zip(window, self.chunks, strict=True))):
@@ -62,7 +65,7 @@ class Shards:
             found[tuple(outside)] = 0 if chunk is None else chunk[tuple(inside)]
         return found
 
-    def write(self, place: tuple[int, ...], block: NDArray[Any]) -> None:
+    def write(self, place: tuple[int, ...], block: Block) -> None:
         """Write a whole shard: ``place`` numbers shards, not pixels. At the array's end the block may be smaller.
 
         Chunks of zeros, and shards of nothing else, are left out.
@@ -88,7 +91,7 @@ class Shards:
                 file.writelines([*packed, _with_crc(index.tobytes())])
             os.replace(aside, path)
 
-    def _read_chunk(self, place: tuple[int, ...]) -> NDArray[Any] | None:
+    def _read_chunk(self, place: tuple[int, ...]) -> Block | None:
         shard = tuple(at // n for at, n in zip(place, self._chunks_per_shard, strict=True))
         if shard not in self._index:
             self._index[shard] = self._read_index(shard)
@@ -113,22 +116,22 @@ class Shards:
         return np.frombuffer(data, "<u8").reshape(shape)
 
 
-def read_whole(array: zarr.Array[Any]) -> NDArray[Any]:
+def read_whole(array: AnyArray) -> Block:
     """Return a small array as a whole; errors as for :class:`Shards`."""
     return Shards(array).read(*(slice(0, n) for n in array.shape))
 
 
-def shard_path(array: zarr.Array[Any], place: tuple[int, ...]) -> Path:
+def shard_path(array: AnyArray, place: tuple[int, ...]) -> Path:
     """Return the file of a shard of an array in a folder; ``place`` numbers shards."""
     return _store_path(array) / array.path / array.metadata.encode_chunk_key(place)
 
 
-def shard_places(array: zarr.Array[Any]) -> Iterator[tuple[int, ...]]:
+def shard_places(array: AnyArray) -> Iterator[tuple[int, ...]]:
     """Yield the places of all shards of an array."""
     return product(*(range(-(-n // size)) for n, size in zip(array.shape, array.shards or array.chunks, strict=True)))
 
 
-def check_complete(array: zarr.Array[Any]) -> None:
+def check_complete(array: AnyArray) -> None:
     """Check that every shard of an array is there that leaves no chunk out; what is missing reads as zeros.
 
     Raises
@@ -145,7 +148,7 @@ def check_complete(array: zarr.Array[Any]) -> None:
 class ChunkError(StoreError):
     """A chunk cannot be read; ``what`` says which and why, without what to do."""
 
-    def __init__(self, array: zarr.Array[Any], place: tuple[int, ...], reason: object) -> None:
+    def __init__(self, array: AnyArray, place: tuple[int, ...], reason: object) -> None:
         store = _store_path(array)
         self.what = f"{store}: chunk {'/'.join(map(str, place))} of the array '{array.path}' is damaged ({reason})"
         super().__init__(
@@ -153,16 +156,16 @@ class ChunkError(StoreError):
             f"'sampath-wsi check --repair {store}' keeps the rest; then run its stage, or the workflow, again.",
         )
 
-    def __reduce__(self) -> tuple[type[StoreError], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[StoreError], tuple[object, ...]]:
         # From another process only the message comes.
         return StoreError, self.args
 
 
-def _store_path(array: zarr.Array[Any]) -> Path:
+def _store_path(array: AnyArray) -> Path:
     return Path(array.store_path.store.root)  # type: ignore[attr-defined]
 
 
-def _compressor(array: zarr.Array[Any]) -> Any:
+def _compressor(array: AnyArray) -> Zstd | Blosc:
     metadata = array.metadata
     match metadata.codecs if metadata.zarr_format == 3 else ():
         case (ShardingCodec(codecs=(BytesCodec(), ZstdCodec() as codec, Crc32cCodec())),):

@@ -23,6 +23,7 @@ import zarr
 from numpy.typing import DTypeLike
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.types import AnyArray
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.files import open_alone
@@ -105,7 +106,7 @@ class GrowingStore:
     def __exit__(self, *error: object) -> None:
         self._let_go()
 
-    def array(self, name: str, **layout: Unpack[ArrayLayout]) -> zarr.Array[Any]:
+    def array(self, name: str, **layout: Unpack[ArrayLayout]) -> AnyArray:
         """Create an array (see :func:`create_array`), or open it if an earlier run created it."""
         found = self.group[name] if name in self.group else create_array(self.group, name, **layout)
         assert isinstance(found, zarr.Array)
@@ -141,7 +142,7 @@ class GrowingStore:
             self._journal = None
 
 
-def create_array(group: zarr.Group, name: str, **layout: Unpack[ArrayLayout]) -> zarr.Array[Any]:
+def create_array(group: zarr.Group, name: str, **layout: Unpack[ArrayLayout]) -> AnyArray:
     """Create a sharded Zarr v3 array, filled with zeros, with a CRC-32C on every chunk."""
     codec = layout.get("codec", DEFAULT_CODEC)
     return group.create_array(
@@ -228,7 +229,7 @@ def read_kind(path: Path) -> str:
     return str(record["kind"])
 
 
-def read_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+def read_array(group: zarr.Group, name: str) -> AnyArray:
     """Return an array of an opened store.
 
     Raises

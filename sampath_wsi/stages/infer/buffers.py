@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
+from zarr.types import AnyArray
 
 from sampath_wsi.stores.shards import Shards
 
@@ -39,7 +39,7 @@ class LoadAhead:
         Entries a batch; the last one of the array may hold fewer.
     """
 
-    def __init__(self, source: zarr.Array[Any], starts: Sequence[int], batch: int) -> None:
+    def __init__(self, source: AnyArray, starts: Sequence[int], batch: int) -> None:
         self._source, self._batch = Shards(source), batch
         self._shard = (source.shards or source.chunks)[0]
         self._starts = iter(starts)

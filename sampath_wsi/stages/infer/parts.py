@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import zarr
+from zarr.types import AnyArray
 
 from sampath_wsi.errors import ConfigError, StoreError
 from sampath_wsi.files import open_alone
@@ -259,7 +260,7 @@ def _take(
             store.mark_done(start)
 
 
-def _file(array: zarr.Array[Any], start: int) -> Path:
+def _file(array: AnyArray, start: int) -> Path:
     """Return the shard file of a batch."""
     size = (array.shards or array.chunks)[0]
     return shard_path(array, (start // size, *(0 for _ in array.shape[1:])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -84,7 +84,7 @@ class Predictor:
         return np.concatenate(probabilities), np.concatenate(ious)
 
     @torch.inference_mode()
-    def _forward(self, images: torch.Tensor) -> tuple[Any, Any]:
+    def _forward(self, images: torch.Tensor) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         logits, iou = self.model(pixels)
         # Nothing is remembered of this, so that a resumed run computes every batch as an undisturbed one does.

@@ -9,10 +9,10 @@ the store.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import zarr
+from zarr.types import AnyArray
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.stores.provenance import Computed, Provenance
@@ -34,7 +34,7 @@ def how_computed(made_by: Provenance) -> Computed:
     return made_by.computed
 
 
-def begin_arrays(store: GrowingStore, source: zarr.Group) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
+def begin_arrays(store: GrowingStore, source: zarr.Group) -> tuple[AnyArray, AnyArray]:
     """Create the arrays of a probability store, unless an earlier run did, and copy the tissue.
 
     Parameters

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.probability import SCALE
+from sampath_wsi.stores.shards import Block
 
 
 class Tiles(Protocol):
     """Probabilities ``(class, y, x)`` of tiles by their position in the store, bytes or floats: an array, say."""
 
-    def __getitem__(self, position: int, /) -> Any: ...
+    def __getitem__(self, position: int, /) -> Block: ...
 
 
 def pieces(grid: TileGrid, x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int, int]]:
@@ -84,7 +85,9 @@ def blending_ramp(size: int, overlap: int) -> NDArray[np.float32]:
     return np.minimum(edge / max(overlap, 1), 1.0).astype(np.float32) if overlap else np.ones(size, np.float32)
 
 
-def at_least(values: NDArray[np.uint8], rows: NDArray[np.floating], columns: NDArray[np.floating], limit: float) -> Any:
+def at_least(
+    values: NDArray[np.uint8], rows: NDArray[np.floating], columns: NDArray[np.floating], limit: float
+) -> NDArray[np.bool_] | bool:
     """Where a mask, interpolated on a lattice of ascending positions, reaches a limit; see :func:`bilinear`.
 
     Returns
@@ -115,6 +118,6 @@ def bilinear(
 
     top, bottom, down = axis(rows, values.shape[0])
     left, right, across = axis(columns, values.shape[1])
-    lines: NDArray[Any] = values[top] * (1 - down)[:, None] + values[bottom] * down[:, None]
-    result: NDArray[Any] = lines[:, left] * (1 - across) + lines[:, right] * across
+    lines: Block = values[top] * (1 - down)[:, None] + values[bottom] * down[:, None]
+    result: Block = lines[:, left] * (1 - across) + lines[:, right] * across
     return result.astype(np.float32, copy=False)

@@ -27,7 +27,9 @@ Call = tuple[Any, ...]
 """A function and its arguments after the first."""
 
 
-def compute(subject: Any, calls: Sequence[Call], done: Callable[[], None], threads: int, client: Client | None) -> None:
+def compute(
+    subject: object, calls: Sequence[Call], done: Callable[[], None], threads: int, client: Client | None
+) -> None:
     """Make calls in any order, each as ``function(subject, *arguments)``; the first that fails ends the rest.
 
     Parameters

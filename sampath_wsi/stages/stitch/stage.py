@@ -14,11 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.options import StitchOptions
@@ -28,7 +27,7 @@ from sampath_wsi.stages.stitch.blend import at_least, blend, inside_tile, pieces
 from sampath_wsi.stages.stitch.compute import Call, compute, connected
 from sampath_wsi.stores.provenance import Provenance
 from sampath_wsi.stores.pyramid import LABELS, Pyramid, Window, describe, level_count, mean_2x2, mode_2x2
-from sampath_wsi.stores.shards import Shards, check_complete, read_whole
+from sampath_wsi.stores.shards import Block, Shards, check_complete, read_whole
 from sampath_wsi.stores.store import GrowingStore, is_finished, open_input, read_array
 
 _MASK_MAP_PX = 128
@@ -110,23 +109,23 @@ class _TileRows:
     def __init__(self, probability: Shards, grid: TileGrid, touching: list[tuple[int, int]]) -> None:
         self._probability = probability
         self._grid = grid
-        self._rows: dict[int, tuple[int, NDArray[Any]]] = {}
+        self._rows: dict[int, tuple[int, Block]] = {}
         # Tiles of a row that follow each other on the slide follow each other in the store.
         self._positions = {
             row: [position for position, _ in tiles] for row, tiles in groupby(touching, lambda t: t[1] // grid.columns)
         }
 
-    def __getitem__(self, position: int, /) -> NDArray[Any]:
+    def __getitem__(self, position: int, /) -> Block:
         row, _ = self._grid.row_column(self._grid.tiles[position])
         if row not in self._rows:
             self._rows.pop(row - 2, None)
             first, *_, end = *self._positions[row], self._positions[row][-1] + 1
             self._rows[row] = first, self._read(first, end)
         first, tiles = self._rows[row]
-        found: NDArray[Any] = tiles[position - first]
+        found: Block = tiles[position - first]
         return found
 
-    def _read(self, first: int, end: int) -> NDArray[Any]:
+    def _read(self, first: int, end: int) -> Block:
         return self._probability.read(slice(first, end), *(slice(0, n) for n in self._probability.shape[1:]))
 
 
@@ -142,7 +141,7 @@ class _Blocks:
         self.grid = grid
         self.options = options
 
-    def compute(self, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8]] | None:
+    def compute(self, window: Window) -> tuple[Block, NDArray[np.uint8]] | None:
         """Probability in the stored type, and label values, of a block of the map; None where no tile lies."""
         y0, x0, y1, x1 = window
         touching = self.grid.tiles_touching_map_px(x0, y0, x1, y1)
@@ -159,7 +158,7 @@ class _Blocks:
         return values, label
 
     def _fill(
-        self, values: NDArray[Any], label: NDArray[np.uint8], tiles: _TileRows, x0: int, y0: int, x1: int, y1: int
+        self, values: Block, label: NDArray[np.uint8], tiles: _TileRows, x0: int, y0: int, x1: int, y1: int
     ) -> None:
         """Probability and label of one piece; what lies in a single tile is copied as it is."""
         touching = self.grid.tiles_touching_map_px(x0, y0, x1, y1)
@@ -193,11 +192,11 @@ class _Blocks:
                 label[rows, columns] *= at_least(self.tissue, down[rows], across[columns], SCALE / 2)
 
 
-def _as_stored(found: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _as_stored(found: Block, dtype: DTypeLike) -> Block:
     if found.dtype == dtype:
         return found
     if dtype == np.uint8:
-        stored: NDArray[Any] = to_bytes(found, 0)
+        stored: Block = to_bytes(found, 0)
         return stored
     return found.astype(dtype) / SCALE
 
