@@ -1,4 +1,4 @@
-"""How a long step tells that it advances, and how that is shown: a bar where a person watches, else lines in a log."""
+"""Tell and show that a long step advances: a bar where a person watches, else lines in a log."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Display:
             self._write_line()
 
     def describe(self) -> str:
-        """Such as ``12 of 40 tiles, 3.1/s, 9 s left``; for how long it runs where there is nothing to count."""
+        """Return such as ``12 of 40 tiles, 3.1/s, 9 s left``, or how long it runs while there is nothing to count."""
         task = self._bar.tasks[0]
         if task.total is None:
             return duration(self._clock() - self._begun_s)
@@ -155,7 +155,7 @@ class _Words(ProgressColumn):
 
 
 def per_time(rate_per_s: float) -> str:
-    """A rate in the unit in which it can be imagined."""
+    """Write a rate in the unit in which it can be imagined: ``3.1/s``, ``30/min``, ``3.6/h``."""
     for unit, seconds in (("s", 1), ("min", 60)):
         if rate_per_s * seconds >= 1000:
             return f"{rate_per_s * seconds:,.0f}/{unit}"
@@ -165,7 +165,7 @@ def per_time(rate_per_s: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: ``8.4 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
+    """Write a time as people say it: ``8.4 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 99.5:

@@ -77,13 +77,13 @@ def say_objects(out: Path, segmentation: Path) -> None:
     width, height = planned.grid.map_size_map_px
     names = ", ".join(entry.name for entry in planned.classes)
     print(f"{out}: objects of a map of {width} x {height} px; classes {names}")
-    print(f"{out}: {'is there and would be replaced' if out.exists() else 'begins'}")
+    print(f"{out}: {_made_anew(out)}")
 
 
 def say_pictures(files: Iterable[Path], what: str) -> None:
     """Print the plan of pictures and summaries, which are always made anew."""
     for file in files:
-        print(f"{file}: {what}; {'is there and would be replaced' if file.exists() else 'begins'}")
+        print(f"{file}: {what}; {_made_anew(file)}")
 
 
 def say_training(run: Run) -> None:
@@ -98,6 +98,10 @@ def say_training(run: Run) -> None:
     )
     begins = f"begins with {'; '.join(describe_weights(recipe)) or 'fresh weights'}"
     print(f"{run.out}: {begins if run.checkpoint is None else f'goes on after {run.checkpoint}'}")
+
+
+def _made_anew(file: Path) -> str:
+    return "is there and would be replaced" if file.exists() else "begins"
 
 
 def _say(out: Path, planned: Provenance, what: str, most_bytes: int, done: str | None) -> None:

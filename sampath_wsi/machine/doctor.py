@@ -1,4 +1,4 @@
-"""Whether everything is here that the program needs, and what to do where it is not.
+"""Check whether everything is here that the program needs, and say what to do where it is not.
 
 Here are the checks of the machine: scheduler, cores, memory, disks, terminal. Those of what is installed are in
 :mod:`sampath_wsi.machine.installation`.

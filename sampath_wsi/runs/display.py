@@ -1,4 +1,4 @@
-"""How a run of the workflow goes, a line a step, in place of Snakemake's own messages (they are in its log file).
+"""Show a run of the workflow, a line a step, in place of Snakemake's own messages (they are in its log file).
 
 Snakemake loads this as a plugin (``_workflow/plugins``) and hands over each of its messages; it works in the output
 folder then, while the user stands in the one that ``SAMPATH_WSI_RUN_FROM`` names. In a dry run the jobs that it would
@@ -80,7 +80,7 @@ class LogHandler(LogHandlerBase):
                 take(vars(record))
             elif record.levelno >= logging.WARNING:
                 self._tell(record.levelno, record.getMessage())
-        except Exception:
+        except Exception:  # as in any handler of logging: a message that cannot be shown ends no run
             self.handleError(record)
 
     def close(self) -> None:
@@ -143,13 +143,13 @@ class LogHandler(LogHandlerBase):
 
 
 def _seen_by_user(path: str) -> str:
-    """A path of the output folder from where the user stands."""
+    """Return a path of the output folder as seen from where the user stands."""
     start = os.environ.get(RUN_FROM)
     return path if start is None else str(shown_from(Path.cwd() / path, Path(start)))
 
 
 def _reason(job: Job) -> str:
-    """Why a job failed: what this program said at its end, or whatever stands last in the job's log."""
+    """Return why a job failed: this program's last words in the job's log, or whatever stands last there."""
     try:
         lines = Path(job.log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:

@@ -11,7 +11,7 @@ PINK, NUCLEUS = (230, 150, 200), (90, 50, 130)
 STROMA = TissueClass(name="Stroma", color=(150, 200, 150))
 
 
-def test_inside_a_class_the_slide_is_grey_under_its_colour_and_outside_it_is_itself() -> None:
+def test_the_slide_is_grey_under_a_class_and_itself_outside() -> None:
     rgb = np.full((400, 400, 3), PINK, np.uint8)
     rgb[100:110, 250:260] = NUCLEUS
     labels = np.zeros((400, 400), np.uint8)

@@ -53,7 +53,7 @@ def page_of(folder: Path, rows: list[SheetRow], **options: Any) -> Reader:
     return Reader((folder / "cohort.html").read_text(encoding="utf-8"))
 
 
-def test_slides_without_a_result_stand_first_with_their_reason(tmp_path: Path) -> None:
+def test_slides_without_a_result_stand_first(tmp_path: Path) -> None:
     kinds = ("done", "missing", "warned", "killed", "empty", "failed")
     page = page_of(tmp_path, make_cohort(tmp_path, kinds, {"patient": "P-17"}))
     rows = page.all("tr")[1:7]

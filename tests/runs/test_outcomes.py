@@ -24,9 +24,7 @@ def outcome(number: int, folder: Path, reason: str = "") -> SlideOutcome:
     return SlideOutcome(slide, RunResults(folder).slide(slide), {}, "done", summary=summary)
 
 
-def test_failures_are_named_with_reasons_and_all_places_that_exist(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failures_are_named_and_all_places_that_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (objects := tmp_path / "slides" / "s1").mkdir(parents=True)
     (objects / "segmentation.geojson.gz").touch()
     table, page = tmp_path / "cohort.tsv", tmp_path / "cohort.html"
