@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -154,7 +155,10 @@ def _joined(rank: int, devices: Sequence[torch.device], store: Any) -> Iterator[
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=len(devices), timeout=_TIMEOUT)
     try:
-        yield
+        with warnings.catch_warnings():
+            # torch's advice about dimensions of one element.
+            warnings.filterwarnings("ignore", "Grad strides do not match")
+            yield
     finally:
         distributed.destroy_process_group()
 

@@ -47,8 +47,6 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
         assert [float(v) for v in second.values()] == pytest.approx([float(v) for v in first.values()], abs=2e-3)
 
 
-# torch's advice about a dimension of one element.
-pytestmark = pytest.mark.filterwarnings("ignore:Grad strides do not match")
 TWO = RunOptions("cpu", devices=2, threads=1)
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 
