@@ -5,8 +5,9 @@ A level is written strip of tiles by strip of tiles, and makes the strips of the
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ _CLASSIC_BYTES = 0xF000_0000
 
 
 def write_levels(
-    levels: int,
+    shapes: Sequence[tuple[int, ...]],
     strips: Iterable[Pixels],
     shrink: Callable[[Pixels], Pixels],
     write_level: Callable[[int, Iterator[Pixels]], None],
@@ -42,6 +43,8 @@ def write_levels(
 
     Parameters
     ----------
+    shapes
+        Of the levels: ``(height, width)`` or ``(height, width, 3)``.
     strips
         Level 0 in strips :data:`TILE_PX` high, but for the last.
     shrink
@@ -53,40 +56,25 @@ def write_levels(
         Where a level waits until it is written, in a file without a name.
     """
     with ExitStack() as held:
-        for level in range(levels):
-            file = held.enter_context(tempfile.TemporaryFile(dir=folder)) if level + 1 < levels else None
-            below = None if file is None else _WaitingStrips(file)
+        for level in range(len(shapes)):
+            below = held.enter_context(tempfile.TemporaryFile(dir=folder)) if level + 1 < len(shapes) else None
             write_level(level, _tiles(strips, below, shrink))
             if below is not None:
-                strips = below.read()
+                strips = _waiting_strips(below, shapes[level + 1])
 
 
-class _WaitingStrips:
-    """Strips that are written to a file in pieces of any height, and read again :data:`TILE_PX` high."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._row_shape: tuple[int, ...] = ()
-
-    def add(self, strip: Pixels) -> None:
-        self._row_shape = strip.shape[1:]
-        self._file.write(strip.tobytes())
-
-    def read(self) -> Iterator[Pixels]:
-        self._file.seek(0)
-        strip_bytes = TILE_PX * int(np.prod(self._row_shape))
-        while data := self._file.read(strip_bytes):
-            yield np.frombuffer(data, np.uint8).reshape(-1, *self._row_shape)
-
-
-def _tiles(
-    strips: Iterable[Pixels], below: _WaitingStrips | None, shrink: Callable[[Pixels], Pixels]
-) -> Iterator[Pixels]:
+def _tiles(strips: Iterable[Pixels], below: IO[bytes] | None, shrink: Callable[[Pixels], Pixels]) -> Iterator[Pixels]:
     for strip in strips:
         if below is not None:
-            below.add(shrink(strip))
+            below.write(shrink(strip).tobytes())
         for left in range(0, strip.shape[1], TILE_PX):
             yield strip[:, left : left + TILE_PX]
+
+
+def _waiting_strips(file: IO[bytes], shape: tuple[int, ...]) -> Iterator[Pixels]:
+    file.seek(0)
+    while data := file.read(TILE_PX * math.prod(shape[1:])):
+        yield np.frombuffer(data, np.uint8).reshape(-1, *shape[1:])
 
 
 @dataclass(frozen=True)
@@ -143,7 +131,7 @@ def write_ome_tiff(
     width, height = picture.size_px
     palette = picture.palette
     samples = () if palette is None else (3,)
-    levels = level_count(height, width)
+    shapes = [(-(-height // 2**k), -(-width // 2**k)) for k in range(level_count(height, width))]
     lefts = range(0, width, TILE_PX)
     tile_count = -(-height // TILE_PX) * len(lefts)
     big = tile_count * TILE_PX**2 * (samples or (1,))[0] * 4 // 3 > classic_bytes
@@ -165,7 +153,7 @@ def write_ome_tiff(
             per_cm = 1e4 / (picture.mpp * 2**level)
             writer.write(
                 data=tiles if palette is None else (palette[tile] for tile in tiles),
-                shape=(-(-height // 2**level), -(-width // 2**level), *samples),
+                shape=(*shapes[level], *samples),
                 dtype=np.uint8,
                 tile=(TILE_PX, TILE_PX),
                 photometric="rgb" if samples else "minisblack",
@@ -177,10 +165,10 @@ def write_ome_tiff(
                 software=f"sampath-wsi {__version__}",
                 metadata=None if level else _ome(picture),
                 subfiletype=1 if level else None,
-                subifds=None if level else levels - 1,
+                subifds=None if level else len(shapes) - 1,
             )
 
-        write_levels(levels, strips(), lambda strip: halve(even(strip)), write_level, path.parent)
+        write_levels(shapes, strips(), lambda strip: halve(even(strip)), write_level, path.parent)
 
 
 def _ome(picture: Picture) -> dict[str, Any]:

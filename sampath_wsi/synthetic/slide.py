@@ -180,17 +180,17 @@ def make_slide(
 
 def _write_slide(path: Path, scene: Scene, progress: Progress | None) -> None:
     # Rounded down, as scanners do; the last pixels of a level that make no whole pixel of the next are left out.
-    sizes = [(scene.height_px, scene.width_px)]
-    while len(sizes) == 1 or min(sizes[-1]) >= _LEVEL_STEP * _SMALLEST_LEVEL_PX:
-        sizes.append((sizes[-1][0] // _LEVEL_STEP, sizes[-1][1] // _LEVEL_STEP))
+    shapes = [(scene.height_px, scene.width_px, 3)]
+    while len(shapes) == 1 or min(shapes[-1][:2]) >= _LEVEL_STEP * _SMALLEST_LEVEL_PX:
+        shapes.append((shapes[-1][0] // _LEVEL_STEP, shapes[-1][1] // _LEVEL_STEP, 3))
 
     with written_aside(path) as aside, tifffile.TiffWriter(aside, bigtiff=True) as tiff:
 
         def write_level(level: int, tiles: Iterator[Pixels]) -> None:
             description = None if level else f"synthetic H&E, seed {scene.seed}"
-            _write(tiff, map(_padded, tiles), (*sizes[level], 3), scene.mpp * _LEVEL_STEP**level, level, description)
+            _write(tiff, map(_padded, tiles), shapes[level], scene.mpp * _LEVEL_STEP**level, level, description)
 
-        write_levels(len(sizes), _painted(Painter(scene), progress), _shrunk, write_level, path.parent)
+        write_levels(shapes, _painted(Painter(scene), progress), _shrunk, write_level, path.parent)
 
 
 def _painted(painter: Painter, progress: Progress | None) -> Iterator[Pixels]:
