@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sampath_wsi.cli.options import ModelArgument, flags_of
+from sampath_wsi.cli.options import Flags, ModelArgument, flags_of
 from sampath_wsi.cli.run import log, stage_run
 from sampath_wsi.options import ModelScoringOptions, PromptScoringOptions
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 @flags_of(ModelScoringOptions)
-def score(model: ModelArgument, data: Data, out: Out, options: ModelScoringOptions) -> None:
+def score(model: ModelArgument, data: Data, out: Out, options: Flags) -> None:
     """Score a model on a split of prepared data; every pixel counts once.
 
     Example: sampath-wsi test runs/glas/model --data data/glas --split testA --out results/glas
@@ -41,7 +41,7 @@ def score_prompts(
     sam: Annotated[str, typer.Option("--sam", help="SAM's checkpoint: a path, or a name such as sam_vit_b.")],
     data: Data,
     out: Out,
-    options: PromptScoringOptions,
+    options: Flags,
 ) -> None:
     """Score vanilla SAM, prompted with one dot a gland, on a split of prepared data that have instances.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,6 @@ averages: none; the image, both mirror images and the half turn; all eight of a 
 
 _WHITE = 255
 _ROWS_AT_ONCE = 256
-_Integer = TypeVar("_Integer", bound=np.integer)
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,11 @@ def read_field(data: PreparedData, field: Field) -> tuple[NDArray[np.uint8], NDA
     DataError
         If a sample cannot be read, or two of them label the same pixel differently.
     """
-    width, height, corners = _layout(data, field)
-    image, labels = np.full((height, width, 3), _WHITE, np.uint8), np.zeros((height, width), np.uint8)
-    for sample, (x, y) in zip(field.samples, corners, strict=True):
-        pixels, sample_labels = data.read(sample)
-        image[y : y + len(pixels), x : x + pixels.shape[1]] = pixels
-        _paste(labels, sample_labels, (x, y), field, sample)
+    shape, windows = _layout(data, field)
+    image, labels = np.full((*shape, 3), _WHITE, np.uint8), np.zeros(shape, np.uint8)
+    for sample, window in zip(field.samples, windows, strict=True):
+        image[window], part = data.read(sample)
+        _paste(labels[window], part, field, sample)
     return image, labels
 
 
@@ -93,26 +91,25 @@ def read_field_instances(data: PreparedData, field: Field) -> NDArray[np.int64]:
     DataError
         If a sample has no map of instances, or two of them give the same pixel different numbers.
     """
-    width, height, corners = _layout(data, field)
-    instances = np.zeros((height, width), np.int64)
-    for sample, corner in zip(field.samples, corners, strict=True):
-        _paste(instances, data.read_instances(sample).astype(np.int64), corner, field, sample)
+    shape, windows = _layout(data, field)
+    instances = np.zeros(shape, np.int64)
+    for sample, window in zip(field.samples, windows, strict=True):
+        _paste(instances[window], data.read_instances(sample), field, sample)
     return instances
 
 
-def _layout(data: PreparedData, field: Field) -> tuple[int, int, list[tuple[int, int]]]:
-    """Width and height of the smallest rectangle around the samples, and their corners in it."""
+def _layout(data: PreparedData, field: Field) -> tuple[tuple[int, int], list[tuple[slice, slice]]]:
+    """Height and width of the smallest rectangle around the samples, and their rows and columns in it."""
     left, top = min(s.x_px for s in field.samples), min(s.y_px for s in field.samples)
-    corners = [(s.x_px - left, s.y_px - top) for s in field.samples]
-    sizes = [data.sizes_px[s.sample] for s in field.samples]
-    ends = [(x + width, y + height) for (x, y), (width, height) in zip(corners, sizes, strict=True)]
-    return max(x for x, _ in ends), max(y for _, y in ends), corners
+    windows = []
+    for sample in field.samples:
+        (width, height), x, y = data.sizes_px[sample.sample], sample.x_px - left, sample.y_px - top
+        windows.append((slice(y, y + height), slice(x, x + width)))
+    return (max(rows.stop for rows, _ in windows), max(columns.stop for _, columns in windows)), windows
 
 
-def _paste(
-    canvas: NDArray[_Integer], part: NDArray[_Integer], corner: tuple[int, int], field: Field, sample: Sample
-) -> None:
-    window = canvas[corner[1] : corner[1] + part.shape[0], corner[0] : corner[0] + part.shape[1]]
+def _paste(window: NDArray[np.integer], part: NDArray[np.integer], field: Field, sample: Sample) -> None:
+    """Write the labels of a sample into its window of the field, where nothing else is."""
     if ((window != part) & (window > 0) & (part > 0)).any():
         raise DataError(
             f"field {field.name}: sample {sample.sample} disagrees with another one where they overlap",

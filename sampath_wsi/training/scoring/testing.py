@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +79,7 @@ def score_model(
     model: str | Path,
     data: Path,
     out: Path,
-    options: ModelScoringOptions,
+    options: ModelScoringOptions | Mapping[str, Any] | None = None,
     *,
     progress: Progress | None = None,
 ) -> Scores:
@@ -100,31 +101,32 @@ def score_model(
     ConfigError
         If an option makes no sense.
     """
+    given = ModelScoringOptions.of(options, "test")
     card = ModelCard.read(resolve_model(model) / CARD_NAME)
-    prepared = read_prepared(data, options.splits)
+    prepared = read_prepared(data, given.splits)
     _check_fit(card, prepared)
-    with leased_device(options.device) as device:
-        bundle, precision = load_bundle(model), choose_precision(options.precision, device)
-        batch = options.batch or default_batch(device, card)
+    with leased_device(given.device) as device:
+        bundle, precision = load_bundle(model), choose_precision(given.precision, device)
+        batch = given.batch or default_batch(device, card)
         predictor = Predictor(bundle, device, precision)
-        predict = FieldPredictor(predictor, len(card.classes), card.tile_px, card.output_stride, batch, options.tta)
+        predict = FieldPredictor(predictor, len(card.classes), card.tile_px, card.output_stride, batch, given.tta)
 
         def label(_: Field, image: NDArray[np.uint8]) -> tuple[Labels, float]:
             before = predict.model_seconds
-            labels = without_small_regions(predict(image), options.min_area / prepared.info.mpp**2)
+            labels = without_small_regions(predict(image), given.min_area / prepared.info.mpp**2)
             return labels, predict.model_seconds - before
 
-        used: Usage = {"tta": options.tta, "min_area_um2": options.min_area, "precision": precision, "batch": batch}
+        used: Usage = {"tta": given.tta, "min_area_um2": given.min_area, "precision": precision, "batch": batch}
         used["tile_px"] = card.tile_px
         ready = _Model(card.name, bundle.card.weights_sha256 or "", label, device, used)
-        return _run(ready, prepared, out, options, progress)
+        return _run(ready, prepared, out, given, progress)
 
 
 def score_prompts(
     sam: str | Path,
     data: Path,
     out: Path,
-    options: PromptScoringOptions,
+    options: PromptScoringOptions | Mapping[str, Any] | None = None,
     *,
     progress: Progress | None = None,
 ) -> Scores:
@@ -144,11 +146,12 @@ def score_prompts(
     DataError
         If the data cannot be used, or have other classes than background and gland, or no instances.
     """
-    prepared = read_prepared(data, options.splits)
-    _check_has_instances(prepared, options.split)
+    given = PromptScoringOptions.of(options, "test-prompts")
+    prepared = read_prepared(data, given.splits)
+    _check_has_instances(prepared, given.split)
     path = find_encoder(sam)
-    with leased_device(options.device) as device:
-        model, largest = load_vanilla_sam(path).to(device), options.drop_larger_than
+    with leased_device(given.device) as device:
+        model, largest = load_vanilla_sam(path).to(device), given.drop_larger_than
 
         def label(field: Field, image: NDArray[np.uint8]) -> tuple[Labels, float]:
             dots = dots_of_instances(read_field_instances(prepared, field))
@@ -158,7 +161,7 @@ def score_prompts(
 
         used: Usage = {"prompts": "one dot a gland", "drop_larger_than": largest}
         vanilla = _Model(f"vanilla SAM ({path.stem})", sha256(path), label, device, used, prompted=True)
-        return _run(vanilla, prepared, out, options, progress)
+        return _run(vanilla, prepared, out, given, progress)
 
 
 def _check_fit(card: ModelCard, data: PreparedData) -> None:

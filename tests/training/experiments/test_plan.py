@@ -168,3 +168,7 @@ def test_text_of_the_command_line_becomes_numbers() -> None:
     )["crag"]
     assert (crag.common.seeds, crag.common.devices) == ((3, 4), 2)
     assert (crag.own.tile_px, crag.own.pretrained, crag.own.tta) == (None, False, 8)
+
+
+def test_the_old_name_of_tta_counts() -> None:
+    assert plan(experiments={"crag": {"flips": 4}})["crag"].own.tta == 4
