@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sampath_wsi.cli.help import App
-from sampath_wsi.cli.options import flags_of
+from sampath_wsi.cli.options import Flags, flags_of
 from sampath_wsi.cli.run import log, shown_progress, stage_run
 from sampath_wsi.options import SplitOptions, SyntheticGlandOptions, SyntheticOptions
 
@@ -97,26 +97,26 @@ def annotated(
 
 @group.command()
 @flags_of(SyntheticOptions)
-def synthetic(out: Out, options: SyntheticOptions) -> None:
+def synthetic(out: Out, options: Flags) -> None:
     """Make training tiles of synthetic slides.
 
     Example: sampath-wsi prepare synthetic data/synthetic
     """
     from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic
 
-    _prepare(out, partial(prepare_synthetic, out, options))
+    _prepare(out, partial(prepare_synthetic, out, SyntheticOptions.of(options, "prepare synthetic")))
 
 
 @group.command()
 @flags_of(SyntheticGlandOptions)
-def synthetic_glands(out: Out, options: SyntheticGlandOptions) -> None:
+def synthetic_glands(out: Out, options: Flags) -> None:
     """Paint pictures of glands, to begin a training with.
 
     Example: sampath-wsi prepare synthetic-glands data/synthetic-glands
     """
     from sampath_wsi.training.data.prepare.synthetic import prepare_synthetic_glands
 
-    _prepare(out, partial(prepare_synthetic_glands, out, options))
+    _prepare(out, partial(prepare_synthetic_glands, out, SyntheticGlandOptions.of(options, "prepare synthetic-glands")))
 
 
 def _prepare(subject: Path, prepare: Callable[..., Summary], label_map: Path | None = None) -> None:
@@ -136,7 +136,7 @@ def _prepare(subject: Path, prepare: Callable[..., Summary], label_map: Path | N
 def split(
     data: Data,
     out: Annotated[Path, typer.Argument(help="The splits file to write (.csv).")],
-    options: SplitOptions,
+    options: Flags,
 ) -> None:
     """Say anew which samples train and which validate: whole patients or slides at a time, with a seed.
 
@@ -148,7 +148,7 @@ def split(
         from sampath_wsi.training.data.splits import make_splits, write_splits
 
         prepared = read_prepared(data)
-        samples = make_splits(prepared, options)
+        samples = make_splits(prepared, SplitOptions.of(options, "prepare split"))
         write_splits(out, samples)
         for name in sorted({s.split for s in samples}):
             groups = [s.group for s in samples if s.split == name]
