@@ -147,7 +147,7 @@ def test_only_what_changed_is_made_anew(folder: Path, options: tuple[str, ...]) 
         (["slides=none/*.svs"], "nothing matches 'none/*.svs'"),
         (["modell=demo"], "there is no key 'modell'; is 'model' meant?"),
         (["model=demoo"], "there is no model 'demoo'"),
-        (["vectorize={objects: cells}"], "config, vectorize.objects: 'cells' is not one of"),
+        (["vectorize={objects: cells}"], "config, vectorize.objects: 'cells' cannot be used"),
         (["images={probability: Tumour}"], "config, images.probability: the model knows no class 'Tumour'"),
     ],
 )
