@@ -22,10 +22,10 @@ def test_the_page_runs(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     blob_slide(tmp_path / "demo.tif", size=400)
     monkeypatch.chdir(tmp_path)
-    code = "\n".join(blocks).replace('slide_id="demo"', "slide_id='demo'").replace('"demo"', repr(str(tiny_model)))
+    code = "\n".join(blocks).replace('slide="demo"', "slide='demo'").replace('"demo"', repr(str(tiny_model)))
     exec(compile(code, "docs/python.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "results/slides/demo/segmentation.geojson.gz" in printed
