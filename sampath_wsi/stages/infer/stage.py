@@ -1,35 +1,44 @@
 """Stage 2: ``tiles.zarr`` -> class probabilities in ``probabilities.zarr`` (:mod:`.probabilities`).
 
-Loading, computing and writing run at the same time. Several jobs may share a slide: see :mod:`.parts`.
+While the device computes a batch, threads load the next ones and a thread writes the one before. Memory is bounded by
+what may wait: :data:`BATCHES_LOADED` batches of tiles and one result. Several jobs may share a slide: see
+:mod:`.parts`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.types import AnyArray
 
 from sampath_wsi.errors import ModelError
 from sampath_wsi.geometry import TileGrid
 from sampath_wsi.machine.stopping import deferring_stop
 from sampath_wsi.model.card import ModelSpec
 from sampath_wsi.progress import Progress, stepper
-from sampath_wsi.stages.infer.buffers import LoadAhead, WriteBehind
 from sampath_wsi.stages.infer.parts import Part, adopt_parts, begun_stores, held_batches, remove_parts, take_finished
 from sampath_wsi.stages.infer.probabilities import batch_starts, begin_arrays, how_computed, record_run
 from sampath_wsi.stores.provenance import Computed, Provenance
-from sampath_wsi.stores.shards import check_complete
+from sampath_wsi.stores.shards import Shards, check_complete
 from sampath_wsi.stores.store import GrowingStore, is_finished, open_input, read_array
 
 log = logging.getLogger(__name__)
 
+BATCHES_LOADED = 3
+_LOADERS = 2
+
+Pixels = NDArray[np.uint8]
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
@@ -194,22 +203,60 @@ def _compute(
     if not todo:
         return result
     check_complete(rgb)
-    busy_s = 0.0
-    # The first batches are loaded while the model is.
-    with LoadAhead(rgb, todo, how.batch) as loader:
+    busy_s, writing = 0.0, None
+    with ThreadPoolExecutor(_LOADERS, "loader") as loaders, ThreadPoolExecutor(1, "writer") as writer:
+        batches = _load_ahead(loaders, rgb, todo, how.batch)  # begins while the model is loaded
         predict = model.load(how.precision)
         step = stepper(progress, result.tiles, "tiles", result.tiles - result.computed)
         begun = time.monotonic()
-        with WriteBehind(write) as writer:
-            for first, pixels in loader:
-                with deferring_stop():
-                    start = time.monotonic()
-                    batch = predict(pixels)
-                    busy_s += time.monotonic() - start
-                    writer.put(first, batch)
-                step(len(pixels))
-            computing_s = time.monotonic() - begun
+        for first, pixels in batches:
+            with deferring_stop():
+                start = time.monotonic()
+                batch = predict(pixels)
+                busy_s += time.monotonic() - start
+                # So a crash costs the results of one batch beside the batch that is being computed.
+                if writing is not None:
+                    writing.result()
+                writing = writer.submit(write, first, batch)
+            step(len(pixels))
+        computing_s = time.monotonic() - begun
+        if writing is not None:
+            writing.result()
     return replace(result, seconds=time.monotonic() - begun, busy=busy_s / computing_s)
+
+
+def _load_ahead(
+    loaders: ThreadPoolExecutor, source: AnyArray, starts: Sequence[int], batch: int
+) -> Iterator[tuple[int, Pixels]]:
+    """Begin to load batches of an array's first axis, and return them in order, each with its start.
+
+    They are read shard by shard, several at once, into a few buffers that are used again and again: a batch is valid
+    until the next one is taken. A failure to read is raised where its batch is due.
+    """
+    shards, shard, rest = Shards(source), (source.shards or source.chunks)[0], [slice(0, n) for n in source.shape[1:]]
+
+    def load(start: int, buffer: Pixels) -> tuple[int, Pixels, list[Future[Pixels]]]:
+        stop = min(start + batch, source.shape[0])
+        cuts = [start, *range(start - start % shard + shard, stop, shard), stop]
+        reads = [
+            loaders.submit(shards.read, slice(first, last), *rest, out=buffer[first - start : last - start])
+            for first, last in pairwise(cuts)
+        ]
+        return start, buffer, reads
+
+    def take() -> Iterator[tuple[int, Pixels]]:
+        while loading:
+            start, buffer, reads = loading.popleft()
+            for read in reads:
+                read.result()
+            yield start, buffer[: source.shape[0] - start]
+            if (following := next(rest_of_starts, None)) is not None:
+                loading.append(load(following, buffer))
+
+    shape = (batch, *source.shape[1:])
+    loading = deque(load(start, np.empty(shape, np.uint8)) for start in starts[:BATCHES_LOADED])
+    rest_of_starts = iter(starts[BATCHES_LOADED:])
+    return take()
 
 
 def _check_fit(tiles_path: Path, grid: TileGrid, spec: ModelSpec) -> None:
