@@ -1,6 +1,6 @@
 """Zarr stores.
 
-``store`` begins, resumes and finishes them, and says what made them; ``shards`` reads and writes whole shards on many
-threads; ``pyramid`` writes levels block by block; ``integrity`` finds and sets aside what is damaged; ``ome`` is the
-metadata of OME-Zarr.
+``store`` begins, resumes and finishes them; ``provenance`` is the record of what made them; ``shards`` reads windows
+and writes whole shards; ``pyramid`` writes levels block by block, with the metadata of OME-Zarr; ``integrity`` finds
+and sets aside what is damaged.
 """

@@ -36,7 +36,7 @@ Window = tuple[int, int, int, int]
 
 
 def level_count(height: int, width: int) -> int:
-    """How many levels a map has, the finest included."""
+    """Return how many levels a map has, the finest included."""
     count = 1
     while max(height, width) > _SMALLEST_MAP_PX:
         height, width, count = -(-height // 2), -(-width // 2), count + 1
@@ -85,7 +85,7 @@ class Pyramid:
 
     def write(self, window: Window, block: Block) -> None:
         """Write a block of the finest level, and what it is in the levels that go with it."""
-        _write_shard(self.levels[0], window[0] // BLOCK_MAP_PX, window[1] // BLOCK_MAP_PX, block)
+        self._write_shard(0, window, block)
         self._write_coarser(0, window, block)
 
     def coarsen(self, base: int, window: Window) -> None:
@@ -96,14 +96,13 @@ class Pyramid:
         self._write_coarser(base, window, level.read(*leading, slice(y0, y1), slice(x0, x1)))
 
     def _write_coarser(self, base: int, window: Window, block: Block) -> None:
-        row, column = window[0] // BLOCK_MAP_PX, window[1] // BLOCK_MAP_PX
-        for level in self.levels[base + 1 : base + 1 + _COARSER]:
+        for level in range(base + 1, min(base + 1 + _COARSER, len(self.levels))):
             block = self._halve(even(block))
-            _write_shard(level, row, column, block)
+            self._write_shard(level, window, block)
 
-
-def _write_shard(level: Shards, row: int, column: int, block: Block) -> None:
-    level.write((*(0 for _ in block.shape[:-2]), row, column), block)
+    def _write_shard(self, level: int, window: Window, block: Block) -> None:
+        row, column = window[0] // BLOCK_MAP_PX, window[1] // BLOCK_MAP_PX
+        self.levels[level].write((*(0 for _ in block.shape[:-2]), row, column), block)
 
 
 def _level(group: zarr.Group, level: int, shape: tuple[int, ...], dtype: DTypeLike) -> Shards:

@@ -226,7 +226,7 @@ def _part_stores(out: Path) -> list[Path]:
 
 
 def _are_alike(one: Provenance | None, other: Provenance) -> bool:
-    """Whether two stores are made of the same, in the same precision and batches."""
+    """Return whether two stores are made of the same, in the same precision and batches."""
     return one is not None and (one.identity, one.computed) == (other.identity, other.computed)
 
 

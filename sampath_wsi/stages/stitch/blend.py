@@ -88,7 +88,7 @@ def blending_ramp(size: int, overlap: int) -> NDArray[np.float32]:
 def at_least(
     values: NDArray[np.uint8], rows: NDArray[np.floating], columns: NDArray[np.floating], limit: float
 ) -> NDArray[np.bool_] | bool:
-    """Where a mask, interpolated on a lattice of ascending positions, reaches a limit; see :func:`bilinear`.
+    """Find where a mask, interpolated on a lattice of ascending positions, reaches a limit; see :func:`bilinear`.
 
     Returns
     -------
