@@ -10,11 +10,11 @@ from sampath_wsi.files import written_aside
 from sampath_wsi.training.experiments.figures import draw_sweep, draw_table1
 from sampath_wsi.training.experiments.plan import SPLITS
 from sampath_wsi.training.experiments.tables import (
+    Leakage,
     Result,
     Row,
     SweepPoint,
     class_table,
-    read_leakage,
     read_results,
     sweep_points,
     table1,
@@ -22,6 +22,7 @@ from sampath_wsi.training.experiments.tables import (
     write_csv,
 )
 from sampath_wsi.training.scoring.paper import BEST_WEIGHTS, SECONDS_DEVICE, TITLES
+from sampath_wsi.training.scoring.scores import read_model
 
 _SMOKE_NOTE = "smoke run on synthetic stand-ins: means nothing"
 _SMOKE_TEXT = "**Smoke run on synthetic stand-ins: these numbers mean nothing.**"
@@ -67,7 +68,7 @@ def write_report(
         If a file cannot be read, or there are no scores.
     """
     results = read_results(data_set, scores)
-    lines = {path.parent.name: read_leakage(path) for path in leakage}
+    lines = {path.parent.name: read_model(Leakage, path, "Run `prepare check` again.").summary for path in leakage}
     write_csv(out / "table1.csv", table1(results))
     write_csv(out / "classes.csv", class_table(results))
     write_csv(out / "times.csv", time_table(results))

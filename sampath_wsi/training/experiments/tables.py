@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from sampath_wsi.errors import DataError
 from sampath_wsi.files import write_table
@@ -118,19 +118,10 @@ def read_results(data_set: str, paths: Iterable[Path]) -> tuple[Result, ...]:
     return tuple(sorted(results, key=lambda r: (rows.index(r.run.row), splits.index(r.split), r.run.seed or 0)))
 
 
-def read_leakage(path: Path) -> str:
-    """Read the summary of a file ``leakage.json`` of ``prepare check``.
+class Leakage(BaseModel):
+    """What is shown of ``leakage.json``, which ``prepare check`` writes."""
 
-    Raises
-    ------
-    DataError
-        If it cannot be read.
-    """
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({type(error).__name__})", "Run `prepare check` again.") from error
-    return str(found.get("summary"))
+    summary: str
 
 
 def table1(results: Sequence[Result]) -> list[Row]:

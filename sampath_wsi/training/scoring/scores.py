@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SCORES_NAME, COUNTS_NAME = "scores.json", "counts.csv"
 SEED = 0
 
+_Model = TypeVar("_Model", bound=BaseModel)
 Usage = dict[str, int | float | str | None]
 """How a model was used, by name."""
 
@@ -81,21 +82,25 @@ class Scores(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Scores:
-        """Read ``scores.json``.
+        """Read ``scores.json``; DataError if it cannot be read, or lacks something."""
+        return read_model(cls, path, "Run the test again.")
 
-        Raises
-        ------
-        DataError
-            If it cannot be read, or lacks something.
-        """
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValidationError as error:
-            missing = [str(problem["loc"][0]) for problem in error.errors() if problem["type"] == "missing"]
-            what = f"does not say {min(missing)}" if missing else "cannot be read (no scores of a test)"
-            raise DataError(f"{path} {what}", "Run the test again.") from error
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({type(error).__name__})", "Run the test again.") from error
+
+def read_model(model: type[_Model], path: Path, remedy: str) -> _Model:
+    """Read a JSON file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or lacks something; with the remedy.
+    """
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        found = error.errors() if isinstance(error, ValidationError) else []
+        missing = [str(problem["loc"][0]) for problem in found if problem["type"] == "missing"]
+        what = f"does not say {min(missing)}" if missing else f"cannot be read ({type(error).__name__})"
+        raise DataError(f"{path} {what}", remedy) from error
 
 
 def scores_of(counts: Counts, groups: Sequence[str], class_names: Sequence[str]) -> dict[str, Score]:
