@@ -43,7 +43,7 @@ class TissueClass(BaseModel):
 
 
 def class_index(classes: Sequence[TissueClass], name: str) -> int:
-    """The position of the class of a name.
+    """Return the position of the class of a name.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def class_index(classes: Sequence[TissueClass], name: str) -> int:
 
 
 def colour_table(classes: tuple[TissueClass, ...]) -> NDArray[np.uint8]:
-    """Colours by label value.
+    """Return colours by label value.
 
     Returns
     -------

@@ -53,7 +53,7 @@ class Box:
         return self.y + self.height
 
     def scaled(self, factor: float) -> Box:
-        """The same rectangle in a frame whose pixels are ``1 / factor`` times as large."""
+        """Return the same rectangle in a frame whose pixels are ``1 / factor`` times as large."""
         return Box(self.x * factor, self.y * factor, self.width * factor, self.height * factor)
 
 
@@ -137,10 +137,8 @@ class TileGrid:
         )
 
     def keep(self, tiles: Iterable[int]) -> TileGrid:
-        """The same grid with only these tiles."""
+        """Return the same grid with only these tiles."""
         return replace(self, tiles=tuple(sorted({int(tile) for tile in tiles})))
-
-    # -- scales -----------------------------------------------------------------------------------------------
 
     @property
     def level0_px_per_model_px(self) -> tuple[float, float]:
@@ -157,8 +155,6 @@ class TileGrid:
     def mpp_map(self) -> float:
         """Micrometres in one pixel of the probability map (the map's pixels are square)."""
         return self.mpp_model * self.output_stride
-
-    # -- sizes ------------------------------------------------------------------------------------------------
 
     @property
     def step_model_px(self) -> int:
@@ -180,14 +176,12 @@ class TileGrid:
         height = math.ceil(self.region_height_level0_px / sy - 1e-6)
         return max(1, width), max(1, height)
 
-    # -- tiles ------------------------------------------------------------------------------------------------
-
     def row_column(self, tile: int) -> tuple[int, int]:
-        """Row and column of a tile index."""
+        """Return the row and column of a tile index."""
         return divmod(tile, self.columns)
 
     def tile_box_level0_px(self, tile: int) -> Box:
-        """The tile's exact rectangle on the slide; computed from the index, so that nothing accumulates."""
+        """Return the tile's exact rectangle on the slide; computed from the index, so that nothing accumulates."""
         row, column = self.row_column(tile)
         sx, sy = self.level0_px_per_model_px
         return Box(
@@ -198,12 +192,12 @@ class TileGrid:
         )
 
     def tile_corner_map_px(self, tile: int) -> tuple[int, int]:
-        """(x, y) of the tile's top-left corner on the probability map."""
+        """Return (x, y) of the tile's top-left corner on the probability map."""
         row, column = self.row_column(tile)
         return column * self.step_map_px, row * self.step_map_px
 
     def tiles_touching_map_px(self, x0: int, y0: int, x1: int, y1: int) -> list[tuple[int, int]]:
-        """The kept tiles that touch the map rectangle ``[x0, x1) x [y0, y1)``.
+        """Return the kept tiles that touch the map rectangle ``[x0, x1) x [y0, y1)``.
 
         Returns
         -------
@@ -212,14 +206,12 @@ class TileGrid:
         step, size = self.step_map_px, self.tile_map_px
         first_column, last_column = max(0, (x0 - size) // step + 1), min(self.columns - 1, (x1 - 1) // step)
         first_row, last_row = max(0, (y0 - size) // step + 1), min(self.rows - 1, (y1 - 1) // step)
-        positions = self._positions
-        found: list[tuple[int, int]] = []
-        for row in range(first_row, last_row + 1):
-            for column in range(first_column, last_column + 1):
-                tile = row * self.columns + column
-                if tile in positions:
-                    found.append((positions[tile], tile))
-        return found
+        touched = (
+            row * self.columns + column
+            for row in range(first_row, last_row + 1)
+            for column in range(first_column, last_column + 1)
+        )
+        return [(self._positions[tile], tile) for tile in touched if tile in self._positions]
 
     @cached_property
     def _positions(self) -> dict[int, int]:
@@ -230,16 +222,14 @@ class TileGrid:
         sx, sy = self.level0_px_per_map_px
         return sx, sy, float(self.region_x_level0_px), float(self.region_y_level0_px)
 
-    # -- JSON -------------------------------------------------------------------------------------------------
-
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; ``tiles`` as runs ``[first, count]`` of consecutive indices."""
+        """Return a JSON object; ``tiles`` as runs ``[first, count]`` of consecutive indices."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {**fields, "tiles": _runs(self.tiles)}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> TileGrid:
-        """The inverse of :meth:`to_json`."""
+        """Invert :meth:`to_json`."""
         tiles = tuple(tile for first, count in fields["tiles"] for tile in range(first, first + count))
         return cls(**{**fields, "tiles": tiles})
 
@@ -259,7 +249,7 @@ def _check_tiling(tile_model_px: int, overlap_model_px: int, output_stride: int)
 
 
 def _tiles_along(length_model_px: float, tile_model_px: int, overlap_model_px: int) -> int:
-    """How many tiles cover a length; at least one."""
+    """Return how many tiles cover a length; at least one."""
     # A millionth of a pixel is rounding noise, not a reason for one more column.
     return max(1, math.ceil((length_model_px - overlap_model_px) / (tile_model_px - overlap_model_px) - 1e-6))
 

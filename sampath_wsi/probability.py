@@ -47,7 +47,7 @@ def to_bytes(probability: Any, class_axis: int) -> Any:
 
 
 def argmax_label(probability: NDArray[Any]) -> NDArray[np.uint8]:
-    """Label values (class + 1) of ``(class, y, x)`` probabilities; 0 where all are zero. The first of equals wins.
+    """Return the labels (class + 1) of ``(class, y, x)`` probabilities; 0 where all are zero. The first of equals wins.
 
     A running maximum: many times faster than ``argmax`` along the first axis.
     """
@@ -63,7 +63,7 @@ def argmax_label(probability: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def entropy_percent(probability: NDArray[Any]) -> NDArray[np.uint8]:
-    """How evenly probability is spread over the classes, in percent of the most that is possible.
+    """Return how evenly probability is spread over the classes, in percent of the most that is possible.
 
     The Shannon entropy in bits, ``-sum p log2 p``, over ``log2(number of classes)``: 0 where one class is certain, 100
     where all are equally likely.
@@ -82,7 +82,7 @@ def entropy_percent(probability: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def entropy_term_bit(probability: NDArray[Any]) -> NDArray[np.float32]:
-    """``-p log2 p``, a class's share of the entropy, of bytes (p = v / 255) or floats of any shape; 0 where p is 0."""
+    """Return ``-p log2 p``, a share of the entropy, of bytes (p = v / 255) or floats of any shape; 0 where p is 0."""
     return _OF_BYTES[probability] if probability.dtype == np.uint8 else _minus_p_log2_p(probability)
 
 

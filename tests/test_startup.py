@@ -52,7 +52,7 @@ def test_no_stage_loads_what_another_needs(tmp_path: Path, tiny_model: Path) -> 
         assert found & (UNWANTED[stage] | NEVER) == set(), stage
 
 
-def test_the_limit_that_the_workflow_takes_away_is_the_one_that_snakemake_sets() -> None:
+def test_snakemakes_limit_of_jobs_is_the_one_taken_away() -> None:
     """`schedule_when_jobs_end` in common.smk reaches into Snakemake: an update must not silently undo it."""
     from snakemake.cli import get_argument_parser
     from snakemake.scheduling.job_scheduler import JobRateLimiter, JobScheduler

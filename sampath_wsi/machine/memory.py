@@ -1,4 +1,4 @@
-"""What the C library does with memory that is no longer used."""
+"""Whether the C library keeps memory that was freed, or gives it back."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class PathologyEncoderSpec(_Record):
 
 
 class Architecture(_Record):
-    """What a SAM-Path model is built of; which encoders are there makes the variants of the paper's Table 1.
+    """The parts that a SAM-Path model is built of; which encoders are there makes the variants of the paper's Table 1.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class Architecture(_Record):
 
 
 class EncoderProvenance(_Record):
-    """Where an encoder's weights come from."""
+    """The source of an encoder's weights."""
 
     name: str
     sha256: str = ""
@@ -296,5 +296,5 @@ class ModelSpec:
 
     @property
     def record(self) -> ModelRecord:
-        """The model as stores record it."""
+        """Return the model as stores record it."""
         return ModelRecord(name=self.name, weights_sha256=self.weights_sha256, classes=tuple(self.classes))

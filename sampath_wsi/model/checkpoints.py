@@ -93,7 +93,7 @@ def read_checkpoint(path: Path, *, allowed: Sequence[type] = (), trust: bool = F
 
 
 def tensors_of(record: Any, path: Path, *entries: str) -> State:
-    """The state dict in a checkpoint.
+    """Return the state dict in a checkpoint.
 
     Parameters
     ----------
@@ -121,14 +121,14 @@ def tensors_of(record: Any, path: Path, *entries: str) -> State:
 
 
 def without_prefixes(state: State, *prefixes: str) -> State:
-    """The state with each of the prefixes removed, in that order, from the keys that have it."""
+    """Return the state with each of the prefixes removed, in that order, from the keys that have it."""
     for prefix in prefixes:
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
 
 
 def under(state: State, prefix: str) -> State:
-    """The part of a state below a prefix, without the prefix."""
+    """Return the part of a state below a prefix, without the prefix."""
     return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
 
 

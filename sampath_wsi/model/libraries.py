@@ -19,7 +19,7 @@ __all__ = ["declare_torchvision_operators", "segment_anything", "timm", "torchvi
 
 
 def torchvision_fits() -> bool:
-    """Whether torchvision's compiled library loads beside this torch; true also where torchvision is absent."""
+    """Return whether torchvision's compiled library loads beside this torch; true also where torchvision is absent."""
     spec = importlib.util.find_spec("torchvision")
     folders = (spec and spec.submodule_search_locations) or ()
     for library in (path for folder in folders for path in Path(folder).glob("_C*.*")):

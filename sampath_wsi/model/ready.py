@@ -62,7 +62,7 @@ class CustomModel:
     batch: int = 8
 
     def __call__(self, rgb: NDArray[np.uint8]) -> Batch:
-        """What stage 2 calls.
+        """Predict a batch for stage 2.
 
         Raises
         ------
@@ -115,7 +115,7 @@ def ready_model(
     threads: int | None = None,
     hold: bool = True,
 ) -> Iterator[ReadyModel]:
-    """A model on a device, which is held until the block ends; see :func:`sampath_wsi.machine.device.leased_device`.
+    """Yield a model on a device, held until the block ends (:func:`sampath_wsi.machine.device.leased_device`).
 
     Parameters
     ----------

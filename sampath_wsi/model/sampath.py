@@ -207,7 +207,7 @@ class ClassTokenDecoder(segment_anything.modeling.MaskDecoder):
 
 
 class DensePrompt(nn.Module):
-    """What remains of SAM's prompt encoder when nobody prompts: the positional encoding and "no mask"; never trained.
+    """SAM's prompt encoder without prompts: the positional encoding and "no mask"; never trained.
 
     ``dim`` is the number of channels of the features.
     """

@@ -1,4 +1,4 @@
-"""What models and public encoder weights are known by name, and where their files are: in the package or the cache."""
+"""Models and public encoder weights that are known by name, and their files in the package or the cache."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class EncoderWeights:
 
     @property
     def cached_path(self) -> Path:
-        """Where a copy is kept, or has to be put by hand."""
+        """Return the path of a copy in the cache, which may have been put there by hand."""
         return cache_dir() / "encoders" / self.file_name
 
 

@@ -1,4 +1,4 @@
-"""What a slide says of itself: :class:`SlideInfo`, from OpenSlide's description."""
+"""The metadata of a slide: :class:`SlideInfo`, from OpenSlide's properties."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MPP_REMEDY = "Give the true value in the column 'mpp' of the sample sheet (or w
 
 @dataclass(frozen=True)
 class SlideInfo:
-    """What is known of a slide before a pixel is read.
+    """The metadata of a slide.
 
     ``bounds_level0_px`` is the non-empty region ``(x, y, width, height)``: the whole slide where the format names none.
     ``level_sizes`` are (width, height) of every level in its own pixels, ``downsamples`` level-0 pixels a pixel, by
@@ -46,7 +46,7 @@ class SlideInfo:
 
     @property
     def qupath_offset_level0_px(self) -> tuple[int, int]:
-        """What QuPath subtracts from level-0 coordinates: the corner of the bounds where it crops to them."""
+        """Return what QuPath subtracts from level-0 coordinates: the corner of the bounds where it crops to them."""
         return self.bounds_level0_px[:2] if self.vendor in _CROPPED_BY_QUPATH else (0, 0)
 
     def describe(self, slide_id: str) -> SlideRecord:
@@ -128,7 +128,7 @@ def open_slide(path: Path) -> openslide.OpenSlide:
 
 
 def _properties(handle: openslide.OpenSlide) -> dict[str, str]:
-    """What a slide says of itself; damaged slides name properties that they do not have, which are left out."""
+    """Return the properties of a slide; damaged slides name some that they do not have, which are left out."""
     return {name: value for name in handle.properties if (value := handle.properties.get(name)) is not None}
 
 

@@ -56,7 +56,7 @@ class JpegTiles:
 
     @property
     def rows_columns(self) -> tuple[int, int]:
-        """How many tiles there are down and across."""
+        """Return how many tiles there are down and across."""
         return -(-self.size_px[1] // self.tile_px[1]), -(-self.size_px[0] // self.tile_px[0])
 
     def decode(self, file: int, index: int) -> Pixels:

@@ -43,7 +43,7 @@ class SlideReader:
 
     @property
     def direct_levels(self) -> frozenset[int]:
-        """The levels that are decoded here; all others OpenSlide reads."""
+        """Return the levels that are decoded here; all others OpenSlide reads."""
         return frozenset(self._direct)
 
     def __enter__(self) -> SlideReader:

@@ -1,4 +1,4 @@
-"""How a fractional rectangle of a pyramid level becomes an image: planned without a pixel, then applied."""
+"""Resampling of a fractional rectangle of a pyramid level: planned without a pixel, then applied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WHOLE_PX = 1e-3
 
 @dataclass(frozen=True)
 class Resampling:
-    """What to read of a level, in its own pixels, and how to average or interpolate it."""
+    """A window of a level to be read, in its own pixels, and how it is averaged or interpolated."""
 
     left_read_px: int
     top_read_px: int
