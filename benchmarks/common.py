@@ -49,7 +49,7 @@ def measure_command(command: Sequence[str]) -> Cost:
         if status:
             sys.exit(f"{' '.join(command)} failed:\n{log.read().decode()}")
     wall_s = time.monotonic() - begun
-    # What a helper such as multiprocessing's fork server did is nowhere counted once it has ended after its parent.
+    # What a helper process did is nowhere counted once it has ended after its parent.
     cpu_s = max(usage.ru_utime + usage.ru_stime, seen_cpu_s)
     return Cost(wall_s, cpu_s, max(peak_mb, usage.ru_maxrss / 1024))
 

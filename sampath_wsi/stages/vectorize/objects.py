@@ -80,9 +80,7 @@ def place(polygons: Polygons, frame: MapFrame) -> Polygons:
     right, bottom = frame.far_corner_level0_px
     for k in np.flatnonzero((bounds[:, 2] > right) | (bounds[:, 3] > bottom)).tolist():
         left, top = bounds[k, :2].tolist()
-        inside = shapely.intersection(placed[k], shapely.box(left, top, right, bottom))
-        # Where an outline only touches the edge, lines and points are left too.
-        placed[k] = MultiPolygon([part for part in shapely.get_parts(inside) if isinstance(part, Polygon)])
+        placed[k] = _areas(shapely.intersection(placed[k], shapely.box(left, top, right, bottom))) or MultiPolygon()
     return placed
 
 
@@ -243,7 +241,7 @@ def _first_cells(polygon: Polygon | MultiPolygon, frame: MapFrame) -> list[Cell]
 
 
 def _areas(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
-    """Return the parts that have area: where a polygon only touches a cell, lines and points are left too."""
+    """Return the parts that have area: where a polygon only touches a rectangle, lines and points are left too."""
     parts = [part for part in shapely.get_parts(geometry).tolist() if isinstance(part, Polygon)]
     if not parts:
         return None
