@@ -46,7 +46,7 @@ BENCHMARKS = RESULTS.benchmarks / "{slide}"
 CONTENT = ContentKeys(RESULTS.folder / ".content.json")
 # Files that rules of this workflow make; every other file of the sample sheet is its user's.
 MADE_HERE = {"data/demo/demo.tif", "data/demo/demo.truth.tif"}
-COHORT_COMMAND = "sampath-wsi cohort " + as_flags(
+COHORT_FLAGS = as_flags(
     {
         "slides": CONFIG.slides,
         "results": RESULTS.folder,
@@ -56,6 +56,7 @@ COHORT_COMMAND = "sampath-wsi cohort " + as_flags(
         "config": json.dumps(CONFIG.segmentation),
     }
 )
+COHORT_COMMAND = f"sampath-wsi cohort {COHORT_FLAGS}"
 
 # What rules tell their commands stands in two places. Parameters decide about a result, so that Snakemake makes it anew
 # where one changes: options, versions, the content of files. What changes no result is a resource: paths, devices.
