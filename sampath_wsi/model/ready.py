@@ -149,7 +149,8 @@ def ready_model(
 
             if threads is not None:
                 torch.set_num_threads(threads)
-            return Predictor(load_bundle(path), chosen, choose_precision(precision, chosen))
+            # A store that a larger device began has larger batches than this one can hold.
+            return Predictor(load_bundle(path), chosen, choose_precision(precision, chosen), computed.batch)
 
         computed = Computed(
             precision=choose_precision(options.precision, chosen),

@@ -263,3 +263,14 @@ def test_probabilities_are_a_softmax_over_the_classes_alone(tiny_model: Path) ->
         logits, _ = bundle.model(torch.from_numpy(rgb).permute(0, 3, 1, 2).float() / 255)
         expected = torch.softmax(logits[:, 1:], 1).numpy()
     assert np.abs(found / 255 - expected).max() <= 1.01 / 255
+
+
+def test_the_batch_of_a_larger_device_is_computed_in_pieces(tiny_model: Path) -> None:
+    rgb = np.random.default_rng(1).integers(0, 256, (5, 128, 128, 3), np.uint8)
+    whole, _ = Predictor(load_bundle(tiny_model), torch.device("cpu"), "fp32")(rgb)
+    smaller = Predictor(load_bundle(tiny_model), torch.device("cpu"), "fp32", at_once=2)
+    seen: list[int] = []
+    smaller.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    found, _ = smaller(rgb)
+    assert seen == [2, 2, 1]
+    assert np.abs(found.astype(int) - whole).max() <= 1

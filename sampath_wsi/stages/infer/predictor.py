@@ -33,11 +33,12 @@ class Predictor:
     """A model bundle on a device, fed with tiles as they lie in the tile store.
 
     The encoders run at ``precision``, neck and decoder in fp32. Probabilities are the softmax over the real classes:
-    the channel "unlabelled" takes no part, as it takes none in the prediction. When the device runs out of memory,
-    the batch is halved for good and computed again. Where fp16 overflows, the tiles at hand are computed again in bf16.
+    the channel "unlabelled" takes no part, as it takes none in the prediction. At most ``at_once`` tiles are computed
+    together (None: a whole batch), since a batch may be that of a larger device. When the device runs out of memory,
+    their number is halved for good. Where fp16 overflows, the tiles at hand are computed again in bf16.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device, precision: Precision) -> None:
+    def __init__(self, bundle: Bundle, device: torch.device, precision: Precision, at_once: int | None = None) -> None:
         if device.type == "cpu":
             keep_freed_memory()
             initialize_mkl()
@@ -45,7 +46,7 @@ class Predictor:
         self.device = device
         self.precision = precision
         self.model = bundle.model.to(device).eval().set_encoder_precision(_DTYPES[precision])
-        self._at_once: int | None = None
+        self._at_once = at_once
 
     def __call__(self, rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Predict a batch.
