@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def describe(words: str, command: Any) -> list[str]:
     table = [f"| `{name}` | {meaning} |" for name, meaning in (map(cell, row) for row in rows) if "--help" not in name]
     return [
         f"### {words}\n",
-        f"{' '.join(text.split())}\n",
+        f"{textwrap.fill(' '.join(text.split()), 100)}\n",
         f"```bash\n{example.strip()}\n```\n",
         "| option | meaning |\n|---|---|",
         *table,
