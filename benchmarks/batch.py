@@ -144,7 +144,7 @@ def is_complete(results: Path) -> bool:
 
 
 def check_batch(folder: Path, slides: int, exit_code: int) -> list[str]:
-    """What is not as it must be."""
+    """Return the problems of a batch."""
     results = folder / "results"
     with open(results / "cohort.tsv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))

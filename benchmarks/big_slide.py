@@ -70,7 +70,7 @@ def write_big_slide(path: Path, width_px: int, height_px: int, tissue_share: flo
 
 
 class _Outline:
-    """Where the tissue is: a round shape with a ragged border, and so large that it has its share of the slide."""
+    """The tissue's outline: a round shape with a ragged border, sized by its share of the slide."""
 
     def __init__(self, width_px: int, height_px: int, tissue_share: float) -> None:
         self._size_px = np.array([width_px, height_px])

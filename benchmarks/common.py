@@ -1,4 +1,4 @@
-"""What the benchmarks share: what a process costs, the machine they run on, and tables."""
+"""Functions of several benchmarks: cost of a process, description of the machine, tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WATCH_EVERY_S = 0.05
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process cost, its children included."""
+    """Cost of one process, its children included."""
 
     wall_s: float
     cpu_s: float

@@ -1,4 +1,4 @@
-"""What does each stage cost, and how does it grow with the slide? The whole workflow on 1, 4 and 16 times an area.
+"""Cost of each stage, and its growth with the slide: the whole workflow on 1, 4 and 16 times an area.
 
     python benchmarks/growth.py                       # from 6000 x 6000 px, with the demo model
     python benchmarks/growth.py --model trivial --side 10000 --folder keep

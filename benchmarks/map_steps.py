@@ -1,4 +1,4 @@
-"""What each step of stitching and vectorizing takes: both in this process, with a stopwatch around the steps."""
+"""Time of each step of stitching and vectorizing: both in this process, with a stopwatch around the steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stitching and vectorizing cost beside the paper's architecture (SAM ViT-B + HIPT), on the same tiles.
+"""Cost of stitching and vectorizing beside the paper's architecture (SAM ViT-B + HIPT), on the same tiles.
 
     python benchmarks/paper_share.py                  # a synthetic slide of 8000 x 6000 px
     python benchmarks/paper_share.py --slide my.svs

@@ -1,4 +1,4 @@
-"""What one writes in an afternoon: a slide -> GeoJSON, with OpenSlide, a DataLoader, NumPy and OpenCV; the reference.
+"""A straightforward script, the reference: a slide -> GeoJSON, with OpenSlide, a DataLoader, NumPy and OpenCV.
 
     python benchmarks/straightforward_script.py slide.tif out.geojson
 

@@ -1,4 +1,4 @@
-"""What one training step of the paper's architecture keeps in memory: do frozen encoders hold activations?
+"""Memory of one training step of the paper's architecture: do frozen encoders hold activations?
 
     python benchmarks/training_memory.py                      # on the CPU: three minutes, 7 GB
     python benchmarks/training_memory.py --device cuda --batch 12 --precision bf16

@@ -70,7 +70,7 @@ class TrivialPredictor:
 
 
 def model_spec() -> ModelSpec:
-    """What the model expects of tiles."""
+    """Return the model as the stages see it."""
     from sampath_wsi.classes import TissueClass
     from sampath_wsi.model.card import ModelSpec
 

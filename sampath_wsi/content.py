@@ -1,4 +1,4 @@
-"""The content of files that people bring, by which the workflow decides what is to be made anew.
+"""The content of files that people bring, by which the workflow decides which results are outdated.
 
 Not the time and not the place of a file: a slide that was copied, moved or touched is the same slide, and one that was
 replaced under its name is another, whatever its time says. What is known of a file is kept in the results, so that it
@@ -22,7 +22,7 @@ from sampath_wsi.files import write_json
 _SAMPLE_BYTES = 1 << 16
 _SAMPLES = 33
 _UID_TAG = b"\x20\x00\x0e\x00"
-"""Of the DICOM element SeriesInstanceUID, little endian: all files of a slide have the same."""
+"""Tag of the DICOM element SeriesInstanceUID, little endian; all files of a slide have the same value."""
 
 
 class ContentKeys:
@@ -58,7 +58,7 @@ class ContentKeys:
         return content
 
     def save(self) -> None:
-        """Write what is new; a folder that cannot be written loses only time."""
+        """Write new names; if the folder cannot be written, only time is lost."""
         if self._new:
             try:
                 write_json(self._memory, self._known)
@@ -68,7 +68,7 @@ class ContentKeys:
 
 
 def sample(path: Path) -> str:
-    """Return a name of a file's content, and of that of the files that belong to it, from samples."""
+    """Return a digest of samples of a file's content and of that of the files that belong to it."""
     digest = hashlib.sha256()
     for each in companions(path):
         size = each.stat().st_size

@@ -1,4 +1,4 @@
-"""The errors that a user can cause or meet: one line each that says what, where and what to do.
+"""The errors that a user can cause or meet: one line each with the problem, its place and the remedy.
 
 The command line prints such an error as that one line and exits with :attr:`SampathError.exit_code`; a
 traceback appears only with ``--debug``. Every other exception is a defect of this program.
@@ -10,7 +10,7 @@ _LONGEST = 2000
 
 
 def one_line(text: str) -> str:
-    """A text as one line of bounded length that shows every character.
+    """Return a text as one line of bounded length that shows every character.
 
     What files contain and are called gets into messages: it must not move a terminal's cursor, fill a log, or break a
     table.
@@ -38,7 +38,7 @@ class SampathError(Exception):
 
 
 class SlideError(SampathError, OSError):
-    """A slide cannot be opened or read, or does not say what is needed of it."""
+    """A slide that cannot be opened or read, or lacks metadata that are needed."""
 
 
 class ConfigError(SampathError, ValueError):
@@ -46,7 +46,7 @@ class ConfigError(SampathError, ValueError):
 
 
 class StoreError(SampathError, OSError):
-    """A store that is missing, unfinished, damaged, or made by something else than what was asked for."""
+    """A store that is missing, unfinished, damaged, or not made as asked for."""
 
 
 class ModelError(SampathError, ValueError):

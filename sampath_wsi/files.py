@@ -27,7 +27,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     """Yield a path next to ``path`` to write to; it is renamed to ``path`` at the end, and removed on an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers choose the format by it. The name is always the same, so that the next run takes
-    # the place of what a killed one left.
+    # the place of one that a killed process left.
     aside = path.with_name(f".partial.{path.name}")
     try:
         yield aside
@@ -90,7 +90,7 @@ def write_table(
     delimiter: str = ",",
     shown: Callable[[Any], Any] = lambda cell: cell,
 ) -> None:
-    """Write rows as CSV in one step: the columns of all rows, in the order in which they come; what lacks is empty.
+    """Write rows as CSV in one step: the columns of all rows, in order of appearance; missing cells are empty.
 
     Parameters
     ----------

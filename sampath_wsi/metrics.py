@@ -65,7 +65,7 @@ class ConfusionMatrix:
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """Which classes occur in the truth, ``(..., n_classes)``."""
+        """Whether each class occurs in the truth, ``(..., n_classes)``."""
         return np.asarray(self.counts.sum(-1) > 0)
 
     @property
@@ -97,7 +97,7 @@ class ConfusionMatrix:
         return found
 
     def scores(self, class_names: Sequence[str]) -> dict[str, float]:
-        """The scores of one matrix that are defined: a class that neither occurs nor is predicted has no Dice."""
+        """Return the defined scores of one matrix; a class that neither occurs nor is predicted has no Dice."""
         return {name: float(value) for name, value in self.all_scores(class_names).items() if np.isfinite(value)}
 
     @property
@@ -105,7 +105,7 @@ class ConfusionMatrix:
         return np.diagonal(self.counts[..., 1:], axis1=-2, axis2=-1)
 
     def _fraction(self, metric: str) -> tuple[Counts, Counts]:
-        """Numerator and denominator of a metric, ``(..., n_classes)`` each."""
+        """Return numerator and denominator of a metric, ``(..., n_classes)`` each."""
         hits, actual, predicted = self._hits, self.counts.sum(-1), self.counts[..., 1:].sum(-2)
         match metric:
             case "dice":

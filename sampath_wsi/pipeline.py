@@ -1,4 +1,4 @@
-"""The way of a slide through all stages: one function a stage, and :func:`segment_slide`, which calls them in turn.
+"""All stages of a slide: one function for each stage, and :func:`segment_slide`, which calls them in turn.
 
 The commands call the same functions, one each, and the rules of the workflow call the commands. Options are a model of
 :mod:`sampath_wsi.options`, a mapping with its keys, or None for the defaults.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sampath_wsi")
 
-# Each function imports its own stage: no command loads what another needs.
+# Each function imports its own stage, so that no command loads the libraries of another.
 
 
 def tile_request(
@@ -41,7 +41,7 @@ def tile_request(
     options: TileOptions | Mapping[str, Any] | None = None,
     mpp_source: MppSource = "sample sheet",
 ) -> TileRequest:
-    """Open a slide, and say how it is to be tiled for a model.
+    """Open a slide, and return how it is to be tiled for a model.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def ready_model(
     threads: int | None = None,
     hold: bool = True,
 ) -> AbstractContextManager[ReadyModel]:
-    """A model on a device; see :func:`sampath_wsi.model.ready.ready_model`."""
+    """Yield a model on a device; see :func:`sampath_wsi.model.ready.ready_model`."""
     from sampath_wsi.model.ready import ready_model
 
     return ready_model(model, InferOptions.of(options, "infer"), threads=threads, hold=hold)
@@ -232,7 +232,7 @@ def segment_slide(
 
 
 def _row(slide: Path, options: SlideAndStages) -> SheetRow:
-    """Return what a sample sheet would say of the slide."""
+    """Return the row of the slide in a sample sheet."""
     mpp = options.get("mpp")
     x, y = mpp if isinstance(mpp, tuple) else (mpp, mpp)
     return SheetRow.model_construct(

@@ -22,7 +22,7 @@ _BAR_CHARACTERS = 24
 
 
 class Progress(Protocol):
-    """Called with what is done, of how many, and what is counted ("tiles").
+    """A function called with the number done, the total, and the unit ("tiles").
 
     A step with several passes calls it for one after the other. Each begins with what an earlier run had done.
     """
@@ -31,7 +31,7 @@ class Progress(Protocol):
 
 
 class Step(Protocol):
-    """Called with how many more units are done."""
+    """A function called with the number of units that were done since the last call."""
 
     def __call__(self, more: int = 1, /) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What lies where: the files and stores of a run, named once, and the results of a slide read back."""
+"""Paths of the files and stores of a run, named once, and the results of a slide read back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sampath_wsi.qupath import Annotation
     from sampath_wsi.stores.provenance import Provenance
 
-# The workflow names files with these classes each time that it is parsed: what reads results loads where it is used.
+# The workflow imports this module each time that it is parsed: libraries that read results are imported on use.
 
 
 @dataclass(frozen=True)
@@ -31,30 +31,30 @@ class RunResults:
 
     @property
     def page(self) -> Path:
-        """The cohort's page."""
+        """Path of the cohort's page (HTML)."""
         return self.folder / "cohort.html"
 
     @property
     def table(self) -> Path:
-        """The cohort's table."""
+        """Path of the cohort's table."""
         return self.folder / "cohort.tsv"
 
     @property
     def logs(self) -> Path:
-        """A folder a slide, with what each stage said."""
+        """Folder of the logs: a folder for each slide with a file for each stage."""
         return self.folder / "logs"
 
     @property
     def benchmarks(self) -> Path:
-        """A folder a slide, with what each stage cost."""
+        """Folder of the costs: a folder for each slide with a file for each stage."""
         return self.folder / "benchmarks"
 
     def slide(self, slide_id: str) -> SlideResults:
-        """The results of a slide of the sheet."""
+        """Return the results of a slide of the sheet."""
         return SlideResults(self.folder / "slides" / slide_id)
 
     def slides(self) -> list[SlideResults]:
-        """All slides of which there is anything."""
+        """Return all slides that have any result."""
         return [SlideResults(path) for path in sorted(self.folder.glob("slides/*")) if path.is_dir()]
 
 
@@ -69,69 +69,69 @@ class SlideResults:
 
     @property
     def tiles(self) -> Path:
-        """Stage 1: the tiles, until the model has seen them."""
+        """Store of stage 1: the tiles, which exist until stage 2 is finished."""
         return self.folder / "tiles.zarr"
 
     @property
     def probabilities(self) -> Path:
-        """Stage 2: the model's output, tile by tile."""
+        """Store of stage 2: the model's output, tile by tile."""
         return self.folder / "probabilities.zarr"
 
     def part_marker(self, number: str, of: str) -> Path:
-        """What says to the workflow that a part of stage 2 is computed."""
+        """Return the path of the marker by which the workflow knows that a part of stage 2 is computed."""
         return self.probabilities.with_name(f"{self.probabilities.name}.parts") / f"{number}-of-{of}.done"
 
     @property
     def segmentation(self) -> Path:
-        """Stage 3: class probabilities and class map, OME-Zarr 0.5."""
+        """Store of stage 3: class probabilities and class map, OME-Zarr 0.5."""
         return self.folder / "segmentation.ome.zarr"
 
     @property
     def geojson(self) -> Path:
-        """Stage 4: the objects, for QuPath."""
+        """File of stage 4: the objects, for QuPath."""
         return self.folder / "segmentation.geojson.gz"
 
     @property
     def tile_objects(self) -> Path:
-        """Tiles with their mean probabilities, for QuPath's measurement maps."""
+        """File of the tiles with their mean probabilities, for QuPath's measurement maps."""
         return self.folder / "tiles.geojson.gz"
 
     @property
     def overlay(self) -> Path:
-        """The picture."""
+        """File of the overlay picture."""
         return self.folder / "overlay.png"
 
     @property
     def thumbnail(self) -> Path:
-        """A small picture of the slide."""
+        """File of a small picture of the slide."""
         return self.folder / "thumbnail.jpg"
 
     @property
     def thumbnail_classes(self) -> Path:
-        """Its classes, to be laid over it."""
+        """File of the classes of the thumbnail, to be laid over it."""
         return self.folder / "thumbnail-classes.png"
 
     @property
     def summary_file(self) -> Path:
-        """The numbers behind the picture; it exists when the slide is finished."""
+        """File of the slide's summary; it exists when the slide is finished."""
         return self.folder / "summary.json"
 
     @property
     def evaluation(self) -> Path:
-        """Scores against the truth, where it is known."""
+        """File of the scores against the truth, if that is known."""
         return self.folder / "evaluation.json"
 
     @property
     def records(self) -> Path:
-        """The folder of the stages' records."""
+        """Folder of the stages' records."""
         return self.folder / "run"
 
     def record(self, stage: str) -> Path:
-        """How a stage went."""
+        """Return the path of a stage's record."""
         return self.records / f"{stage}.json"
 
     def image(self, name: str) -> Path:
-        """A picture to open beside the slide: ``classes``, ``probability`` or ``entropy``."""
+        """Return the path of a picture to open beside the slide: ``classes``, ``probability`` or ``entropy``."""
         return self.folder / f"{name}.ome.tif"
 
     @cached_property
@@ -153,7 +153,7 @@ class SlideResults:
 
     @property
     def class_areas_mm2(self) -> dict[str, float]:
-        """The area of each class."""
+        """Area by class name, in square millimetres."""
         return {name: entry["area_mm2"] for name, entry in self.summary["classes"].items()}
 
     @cached_property
@@ -163,20 +163,20 @@ class SlideResults:
 
     @cached_property
     def grid(self) -> TileGrid:
-        """Where the map lies on the slide: ``grid.map_to_level0_px()`` takes its pixels to the slide's."""
+        """The grid, which places the map on the slide: ``grid.map_to_level0_px()`` takes its pixels to the slide's."""
         return self._opened[1].grid
 
     @property
     def levels(self) -> int:
-        """How many levels class map and probabilities have; each is half as large as the one before."""
+        """Number of levels of class map and probabilities; each is half as large as the one before."""
         return sum(str(level) in self._opened[0] for level in range(64))
 
     def mpp(self, level: int = 0) -> float:
-        """Micrometres a pixel of a level."""
+        """Return micrometres a pixel of a level."""
         return float(self.grid.mpp_map * 2**level)
 
     def class_map(self, level: int = 0) -> NDArray[np.uint8]:
-        """Label values ``(y, x)``: 0 is no class, i + 1 is class i.
+        """Return label values ``(y, x)``: 0 is no class, i + 1 is class i.
 
         Raises
         ------
@@ -190,7 +190,7 @@ class SlideResults:
         return labels
 
     def probability(self, class_name: str, level: int = 0) -> NDArray[np.float32]:
-        """The probability of a class, ``(y, x)`` in [0, 1].
+        """Return the probability of a class, ``(y, x)`` in [0, 1].
 
         Raises
         ------
@@ -210,7 +210,7 @@ class SlideResults:
         return probability
 
     def polygons(self) -> list[Annotation]:
-        """The objects: each has a ``geometry`` (shapely, in level-0 pixels as QuPath shows them) and a ``class_name``.
+        """Return the objects, with ``geometry`` (shapely, in level-0 pixels as QuPath shows them) and ``class_name``.
 
         Raises
         ------

@@ -28,7 +28,7 @@ Pixels = NDArray[np.uint8]
 
 TILE_PX = 512
 _ENCODED_AT_ONCE_BYTES = 1 << 23
-# Offsets of a classic TIFF have 32 bits; some room is left for what does not compress, and for headers.
+# Offsets of a classic TIFF have 32 bits; some room is left for incompressible data and for headers.
 _CLASSIC_BYTES = 0xF000_0000
 
 

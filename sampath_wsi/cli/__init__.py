@@ -83,10 +83,10 @@ def main() -> None:
     # NumPy multiplies small matrices only: threads of its own made a synthetic slide take twice as long.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Modules are no garbage: looking through all of them again and again while they load, and once more at the end,
-    # took a fifth of the CPU time that stage 2 needs to start. What is young is collected as ever.
+    # took a fifth of the CPU time that stage 2 needs to start. Young objects are collected as ever.
     gc.set_threshold(700, 10, 100)
     atexit.register(gc.freeze)
-    # File names may hold what the terminal's encoding does not.
+    # File names may hold characters that the terminal's encoding lacks.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from sampath_wsi.cli import run
 from sampath_wsi.errors import ConfigError
 
-# Topics in the order in which somebody new needs them; what stands in none comes last.
+# Topics in the order in which somebody new needs them; commands without a topic come last.
 SECTIONS = {
     "Begin": ("doctor", "demo-slide", "inspect", "run", "profile"),
     "Results": ("show", "cohort", "check", "evaluate", "qupath"),
@@ -49,7 +49,7 @@ class _Explained:
 
 
 class Command(_Explained, TyperCommand):
-    """A command that tells what surrounds it (:mod:`sampath_wsi.cli.run`) its options."""
+    """A command that tells :mod:`sampath_wsi.cli.run` its options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {name for param in self.params for name in param.opts}

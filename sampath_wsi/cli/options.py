@@ -73,19 +73,19 @@ def _plain(annotation: Any) -> Any:
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Models that begin like this; where none does, the shell completes a path."""
+    """Return the names of models that begin like this; if there is none, the shell completes a path."""
     from sampath_wsi.model.zoo import known_models
 
     return [name for name in known_models() if name.startswith(incomplete)]
 
 
 def complete_device(incomplete: str) -> list[str]:
-    """Devices by name."""
+    """Return the devices that begin like this."""
     return [name for name in ("auto", "cpu", "cuda", "cuda:0", "mps") if name.startswith(incomplete)]
 
 
 def complete_precision(incomplete: str) -> list[str]:
-    """Precisions."""
+    """Return the precisions that begin like this."""
     return [name for name in ("auto", "fp32", "bf16", "fp16") if name.startswith(incomplete)]
 
 

@@ -1,4 +1,4 @@
-"""What surrounds every stage: log, progress, and the record of how it went."""
+"""Log, progress and record of a running stage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StageRun:
         self._display.show(done, total, what)
 
     def works_with(self, **things: object) -> None:
-        """Log what the stage works with, such as ``model="demo", device="cpu"``."""
+        """Log the stage's inputs and settings, such as ``model="demo", device="cpu"``."""
         log.info("%s: %s", self.stage, ", ".join(f"{name} {value}" for name, value in things.items()))
 
     def stop(self) -> None:
@@ -45,7 +45,7 @@ class StageRun:
 
 @contextmanager
 def shown_progress(what: str) -> Iterator[Progress]:
-    """Show the progress of something that is no stage: to a person who watches, nothing to a file."""
+    """Show the progress of something that is no stage, on a terminal only."""
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
@@ -58,7 +58,7 @@ def shown_progress(what: str) -> Iterator[Progress]:
 
 @contextmanager
 def stage_run(stage: str, subject: str, record: Path | None) -> Iterator[StageRun]:
-    """Log what runs on what and how long it took, and keep the stage's record.
+    """Log a stage's beginning, input and duration, and keep its record.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _log_beginning(stage: str, subject: str) -> None:
 
 
 class StandardErrorHandler(logging.Handler):
-    """Writes to whatever standard error is at that moment: while a bar is shown, above the bar."""
+    """Writes to the current standard error: while a bar is shown, above the bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr, flush=True)

@@ -169,7 +169,7 @@ def _records_of_parts(record: Path | None) -> list[Path]:
 
 
 def _together(record: Path | None) -> dict[str, Any]:
-    """Return what the records of the parts say: all devices, and the sum of the jobs' times, which is what it cost."""
+    """Return facts from the records of the parts: all devices, and the sum of the jobs' times."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in _records_of_parts(record)]
     if not runs:
         return {}

@@ -113,7 +113,7 @@ def write_page(
     card: ModelCard | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the cohort's page: table, plots, a picture of every slide with its numbers, and what made it.
+    """Write the cohort's page: table, plots, a picture of every slide with its numbers, and the provenance.
 
     It is one file without any request of the network; links lead to the results by their relative paths. The same
     results give the same bytes.
@@ -272,7 +272,7 @@ def _render(**view: object) -> str:
 
 
 def _printable(value: object) -> object:
-    """Spell out control and direction characters in names of files and slides, but not in what is marked safe."""
+    """Spell out control and direction characters in names of files and slides, but not in text that is marked safe."""
     if not isinstance(value, str) or value.isprintable() or hasattr(value, "__html__"):
         return value
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in value)

@@ -55,7 +55,7 @@ class Picture:
 
     @property
     def shown_px(self) -> tuple[int, int]:
-        """Width and height on the page."""
+        """Width and height on the page, in CSS pixels."""
         scale = min(1.0, _SHOWN_PX[0] / self.width_px, _SHOWN_PX[1] / self.height_px)
         return max(1, round(self.width_px * scale)), max(1, round(self.height_px * scale))
 

@@ -137,7 +137,7 @@ def read_cohort(
 
 
 def _not_configured(config: Config) -> list[str]:
-    """Return patterns (regular expressions) of the steps that the configuration does not ask for."""
+    """Return patterns (regular expressions) of the steps that are not configured."""
     images = config.images
     steps = {
         "images": images.classes or images.probability or images.entropy,
@@ -172,7 +172,7 @@ def _outcome(row: SheetRow, results: SlideResults, unwanted: Sequence[str]) -> S
 
 
 def files_of(results: SlideResults) -> dict[str, Path]:
-    """Return the files of a slide that people look for, by what the page and `sampath-wsi show` call them."""
+    """Return the files of a slide that people look for, by their names on the page and in `sampath-wsi show`."""
     return {
         "Objects for QuPath (GeoJSON)": results.geojson,
         "Tiles for QuPath (GeoJSON)": results.tile_objects,
@@ -237,5 +237,5 @@ def _numbers(summary: Summary) -> dict[str, str]:
 
 
 def _as_text(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula, whatever sheets, files and classes are called."""
+    """Return a cell that no spreadsheet takes for a formula, for any names of sheets, files and classes."""
     return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell

@@ -1,4 +1,4 @@
-"""Which device computes, at which precision, and how jobs on one machine keep off each other's GPUs."""
+"""Choice of device and precision, and locks that keep jobs on one machine off each other's GPUs."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def lease(names: Sequence[str], count: int = 1, folder: Path | None = None) -> I
         if not waited:
             log.info("%d of %d devices are wanted, and used by other jobs of this machine; waiting", count, len(names))
             waited = True
-        # Never in step with another that waits: each could take what the other still needs, for ever.
+        # Random pauses: two that wait in step could each hold what the other needs, for ever.
         time.sleep(_POLL_S * random.uniform(0.5, 1.5))
 
 
@@ -213,7 +213,7 @@ def choose_precision(request: str, device: torch.device) -> Precision:
 
 
 def describe_machine(device: torch.device, devices: int, threads: int | None) -> str:
-    """Return what computes, without naming the machine: so many CPU cores, or which GPU."""
+    """Describe the device without naming the machine: the number of CPU cores, or the GPU's model."""
     import torch
 
     times = f"{devices} x " if devices > 1 else ""

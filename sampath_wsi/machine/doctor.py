@@ -1,4 +1,4 @@
-"""Check whether everything is here that the program needs, and say what to do where it is not.
+"""Check whether everything that the program needs is here, and say how to get the rest.
 
 Here are the checks of the machine: scheduler, cores, memory, disks, terminal. Those of what is installed are in
 :mod:`sampath_wsi.machine.installation`.
@@ -91,7 +91,7 @@ def run_check(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Fin
         found = list(check())
     except ImportError as error:
         found = [fail(str(error), "Install sampath-wsi again, in an environment of its own.")]
-    except Exception as error:  # whatever it is, the other checks must be run
+    except Exception as error:  # of any kind: the other checks must be run
         found = [fail(f"broke off: {type(error).__name__}: {error}", "Report this, please, if it stays.")]
     for each in found:
         yield replace(each, text=one_line(each.text), remedy=one_line(each.remedy), check=name)
@@ -108,7 +108,7 @@ def slurm(answer_s: float = 20.0) -> Iterator[Finding]:
         yield warn(f"sbatch is here, but sinfo does not answer ({error})", "Ask who runs the cluster.")
         return
     if run.returncode:
-        # The last of its complaints says what it comes to.
+        # The last of its messages is the conclusion.
         said = (run.stderr or run.stdout).strip().splitlines() or ["no answer"]
         yield warn(f"sinfo: {said[-1].removeprefix('sinfo: ')}", "Ask who runs the cluster; slurmctld may be down.")
         return

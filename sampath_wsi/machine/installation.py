@@ -1,4 +1,4 @@
-"""Checks of what is installed: Python, packages, OpenSlide, torch and GPUs, models, Snakemake."""
+"""Checks of the installation: Python, packages, OpenSlide, torch and GPUs, models, Snakemake."""
 
 from __future__ import annotations
 

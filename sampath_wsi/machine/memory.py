@@ -1,4 +1,4 @@
-"""Whether the C library keeps memory that was freed, or gives it back."""
+"""Let the C library keep freed memory, or give it back to the system."""
 
 from __future__ import annotations
 

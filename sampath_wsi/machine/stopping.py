@@ -1,4 +1,4 @@
-"""SIGTERM (from a scheduler) and Ctrl-C: a stage finishes what it has in hand and leaves the rest to the next run."""
+"""SIGTERM (from a scheduler) and Ctrl-C: a stage finishes the work in hand and leaves the rest to the next run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Stopped(BaseException):
 
 def _stop(number: int, frame: FrameType | None) -> None:
     if _imports(frame):
-        # Not now: some modules turn what is raised during their import into an error of their own, or ignore it.
+        # Not now: some modules turn exceptions during their import into an error of their own, or ignore them.
         again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
         again.daemon = True
         again.start()

@@ -1,4 +1,4 @@
-"""The card of a model: what it is built of, what it segments, at which resolution, and what is known about it.
+"""The card of a model: its architecture, classes, resolution, origin and limits.
 
 A card is JSON beside the weights (see :mod:`sampath_wsi.model.bundle`). It alone says how the model is built, so
 that reading it needs no deep-learning library.
@@ -36,7 +36,7 @@ IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 # Arguments of timm.create_model that read or fetch files.
 _LOADING = ("checkpoint_path", "cache_dir")
 PATCH_PX = 16
-"""Side of SAM's patches; the feature grid has ``image_size / 16`` cells a side whatever the encoders."""
+"""Side of SAM's patches; the feature grid has ``image_size / 16`` cells a side for all encoders."""
 MAP_STRIDE_PX = 4
 """Input pixels (after resizing to ``image_size``) in one pixel of the decoder's map."""
 
@@ -272,7 +272,7 @@ class ModelCard(_Record):
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as the stages see it: what it expects of tiles, and who it is.
+    """A model as the stages see it: its identity, and the tiles that it expects.
 
     Parameters
     ----------

@@ -145,7 +145,7 @@ def _foreign_globals(path: Path) -> list[str]:
 
 
 class _Placeholder(dict[Any, Any]):
-    """Stands for an object of a class that is not loaded; takes whatever unpickling does to it."""
+    """Stands for an object of a class that is not loaded; accepts every call of unpickling."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A model made ready to run: which one, on which device, at which precision. Weights are loaded when needed."""
+"""A model made ready to run on a device at a precision. Weights are loaded when needed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class CustomModel:
 
 
 def read_spec(model: str | Path | CustomModel) -> ModelSpec:
-    """Return what a model expects of tiles, and who it is; of one in the zoo or at a path, from its card.
+    """Return a model's identity and the tiles that it expects; for one in the zoo or at a path, from its card.
 
     Raises
     ------

@@ -136,7 +136,7 @@ class DecomposedAttention(nn.Module):
 def relative_scores(
     q: torch.Tensor, rel_pos_h: torch.Tensor, rel_pos_w: torch.Tensor, grid: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what relative positions add to the scores of each query.
+    """Return the terms that relative positions add to the scores of each query.
 
     Parameters
     ----------

@@ -98,12 +98,12 @@ def template_card(name: str) -> ModelCard:
 
 
 def known_models() -> list[str]:
-    """Return the names that :func:`resolve_model` knows: what ships, what the cache holds, and the paper's models."""
+    """Return the names that :func:`resolve_model` knows: those that ship, in the cache, or of the paper."""
     return sorted({*installed_models(), *TEMPLATES})
 
 
 def installed_models() -> list[str]:
-    """Return the names of the models that are here: what ships, and what the cache holds."""
+    """Return the names of the models that are here: those that ship, and those in the cache."""
     return sorted({card.parent.name for folder in _folders() for card in folder.glob(f"*/{CARD_NAME}")})
 
 
@@ -166,7 +166,7 @@ class EncoderWeights:
 
 
 def _sam(version: str, size_bytes: int, sha256: str) -> EncoderWeights:
-    """A SAM as its authors publish it: ``sam_VERSION.pth``, known here without the digits at the end of the version."""
+    """Return a SAM's weights as published (``sam_VERSION.pth``), named without the digits that end the version."""
     file_name = f"sam_{version}.pth"
     name = f"sam_{version.rpartition('_')[0]}"
     return EncoderWeights(name, file_name, _SAM_URL + file_name, size_bytes, sha256, "Apache-2.0")

@@ -144,7 +144,7 @@ def as_flags(options: Mapping[str, object]) -> str:
 
 
 def explained(error: ValidationError, where: str, model: type[BaseModel]) -> ConfigError:
-    """Return the first thing that is wrong as an error for people: where, what, and what may stand there."""
+    """Return the first problem as an error for people: its place, the problem, and the allowed values."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     owner, field = _look_up(model, path)

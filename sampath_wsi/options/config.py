@@ -54,7 +54,7 @@ class Config(Options):
 
     @property
     def segmentation(self) -> dict[str, Any]:
-        """What slides are segmented with, as a JSON object: the configuration without what belongs to training."""
+        """Return the part of the configuration that decides about segmentation (all but training), as a JSON object."""
         return self.model_dump(mode="json", exclude={"training", "smoke", "experiments"})
 
 

@@ -44,7 +44,7 @@ class TrainingOptions(Options):
 
 
 class ScoringOptions(Options):
-    """What a model is scored on, and what is written."""
+    """The data that a model is scored on, and the files that are written."""
 
     split: Text = "test"
     """which split"""

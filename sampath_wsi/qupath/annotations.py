@@ -247,7 +247,7 @@ def _geometry(value: object) -> tuple[BaseGeometry, bool]:
     if shapely.is_valid(geometry):
         return geometry, False
     valid = shapely.make_valid(geometry)
-    # What has area makes lines and points beside it superfluous.
+    # Areas make lines and points beside them superfluous.
     areas = [part for part in flat_parts(valid) if part.geom_type == "Polygon"]
     return (shapely.union_all(areas) if areas else valid), True
 

@@ -26,7 +26,7 @@ from sampath_wsi.files import open_alone
 ObjectType = Literal["annotation", "detection"]
 DECIMALS = 2
 _GRID_PX = 10.0**-DECIMALS
-# What is smaller than a few cells of the grid of coordinates would show as a rectangle of size zero.
+# Parts smaller than a few cells of the grid of coordinates would show as a rectangle of size zero.
 _LEAST_AREA_PX2 = 4 * _GRID_PX**2
 # The names that every version of QuPath reads; it does not recognise a bare ".gz".
 SUFFIXES = (".geojson", ".json", ".geojson.gz")

@@ -1,1 +1,1 @@
-"""Runs of the workflow: planned (``plan``), carried out (``process``), and how each stage went (``record``)."""
+"""Runs of the workflow: planned (``plan``), carried out (``process``), and the record of each stage (``record``)."""

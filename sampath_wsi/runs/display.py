@@ -32,9 +32,9 @@ _ENOUGH_STEPS = 20
 PLANNED_JOBS = "SAMPATH_WSI_PLANNED_JOBS"
 RUN_FROM = "SAMPATH_WSI_RUN_FROM"
 log = logging.getLogger("sampath_wsi")
-# What Snakemake says of failures of jobs, which are told when they happen, with the reason.
+# Snakemake's messages about failed jobs, which were shown with the reason when they failed.
 _TOLD = ("At least one job did not complete successfully", "Exiting because a job execution failed")
-# An error of this program that a file of rules passes on: what stands around it says only which line did.
+# An error of this program that a file of rules passes on: the text around it names only the line.
 _RAISED_BY_RULES = re.compile(r'WorkflowError in file ".*", line \d+: (.+?) File ".*", line \d+, in <module>')
 _OF_JOBS = ("RuleException", "CalledProcessError", "SpawnedJobError")
 
@@ -84,7 +84,7 @@ class LogHandler(LogHandlerBase):
             self.handleError(record)
 
     def close(self) -> None:
-        """End the bar; in a dry run write down what was planned."""
+        """End the bar; in a dry run write down the plan."""
         if self.shown is not None:
             self.shown.stop()
             self.shown = None
@@ -149,7 +149,7 @@ def _seen_by_user(path: str) -> str:
 
 
 def _reason(job: Job) -> str:
-    """Return why a job failed: this program's last words in the job's log, or whatever stands last there."""
+    """Return why a job failed: this program's last message in the job's log, or else the log's last line."""
     try:
         lines = Path(job.log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:

@@ -175,13 +175,13 @@ def inspect(
 
 
 def _open(path: Path, mpp: tuple[float, float] | None) -> tuple[SlideInfo, str]:
-    """Open the slide; where its resolution is unknown or wrong, take 1 um/px and return what is wrong."""
+    """Open the slide; if its resolution is unknown or wrong, use 1 um/px and return the problem."""
     try:
         return inspect_slide(path, mpp=mpp, mpp_source="command line"), ""
     except SlideError as error:
         if mpp is not None:
             raise
-        # If it opens with a resolution, only that was missing; else this says what is wrong.
+        # If it opens with a resolution, only that was missing; else this raises the error.
         return inspect_slide(path, mpp=(1.0, 1.0)), str(error).removeprefix(f"{path}: ")
 
 
@@ -281,7 +281,7 @@ def _predict_some(
 
 
 def _packed_bytes(array: NDArray[np.uint8]) -> int:
-    """Return about the bytes in a store: tiles are packed by lz4, everything else better."""
+    """Return roughly the bytes that a store takes: tiles are compressed by lz4, everything else better."""
     return len(Blosc(cname="lz4", clevel=1, shuffle=Blosc.NOSHUFFLE).encode(np.ascontiguousarray(array)))
 
 

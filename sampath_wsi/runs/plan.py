@@ -1,4 +1,4 @@
-"""A run of the workflow, planned: from what somebody asks for to a folder and a command line of Snakemake.
+"""The plan of a run: from the user's request to a folder and a command line of Snakemake.
 
 The workflow itself lies in the package (``_workflow``: links in a checkout, files in a wheel), so a run needs no
 checkout. Everything of a run lies in its output folder: results, Snakemake's memory of them, and the two files that say
@@ -36,9 +36,9 @@ from sampath_wsi.runs.sheet import FILES, SheetRow, collect_slides, write_slides
 _PACKAGE = Path(__file__).parents[1]
 WORKFLOW = (_PACKAGE / "_workflow" / "Snakefile").resolve().parent
 PROFILES = WORKFLOW / "workflow" / "profiles"
-# The module that shows how a run goes (cli/workflow_display.py), where Snakemake looks for such modules.
+# The module that shows how a run goes (runs/display.py), where Snakemake looks for such modules.
 _PLUGINS = _PACKAGE / "_workflow" / "plugins"
-# What Snakemake brings itself.
+# Executors that Snakemake brings itself.
 _OWN_EXECUTORS = ("local", "dryrun", "touch")
 
 
@@ -55,7 +55,7 @@ def tell_scripts() -> None:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What is run.
+    """A run that is planned: configuration, slides and folders.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class RunPlan:
 def plan_run(
     slides: Sequence[str], out: Path | None, model: str | None, settings: Sequence[str], config_file: Path | None
 ) -> RunPlan:
-    """What is to be run; reads the configuration, the sheet and the names of slides, and writes nothing.
+    """Plan a run from the configuration, the sheet and the names of slides; nothing is written.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def plan_run(
 
 
 def _full(path: str | Path) -> str:
-    """A path in full, without ``..``; links stay: where they lead may be called otherwise on the nodes of a cluster."""
+    """Return a path in full, without ``..``; links stay: nodes of a cluster may name their targets otherwise."""
     return os.path.abspath(path)  # noqa: PTH100 - it must not follow links
 
 
@@ -139,7 +139,7 @@ def snakemake_command(
     dry_run: bool = False,
     further: Sequence[str] = (),
 ) -> list[str]:
-    """Snakemake's command line.
+    """Return Snakemake's command line.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def snakemake_command(
     words += ["--configfile", str(config), "--replace-workflow-config"]
     # The folder has a lock of this program's, which ends with the process: none that a killed run leaves behind.
     words += ["--nolock", "--logger", "sampath"]
-    # What profiles/default says, which Snakemake would announce each time.
+    # The options of profiles/default, which Snakemake would announce each time.
     words += ["--workflow-profile", "none", "--keep-going", "--rerun-incomplete"]
     if profile:
         words += ["--profile", profile]
@@ -168,7 +168,7 @@ def snakemake_command(
 
 
 def snakemake_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of Snakemake: this program stands first on the path, whether or not its environment is active."""
+    """Return Snakemake's environment, with this program first on the path even if its environment is not active."""
     program = Path(sys.argv[0]).absolute()
     itself = program.name == "sampath-wsi" and program.is_file()
     scripts = program.parent if itself else Path(sysconfig.get_path("scripts"))
@@ -178,12 +178,12 @@ def snakemake_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def shipped_profiles() -> list[str]:
-    """Names of the profiles of clusters that ship."""
+    """Return the names of the profiles of clusters that ship."""
     return sorted(path.parent.name for path in PROFILES.glob("*/config.yaml") if path.parent.name != "default")
 
 
 def profile_path(name: str) -> str:
-    """What Snakemake is told of a profile: of a name that ships its folder, of a path that path in full.
+    """Return the path of a profile for Snakemake: the folder of a profile that ships, or the full path of another.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def profile_path(name: str) -> str:
 
 
 def _with_executor(profile: str) -> str:
-    """The profile, once what it submits with is known to be installed: Snakemake would print its whole usage."""
+    """Return the profile after checking that its executor plugin is installed; else Snakemake would print its usage."""
     path = Path(profile, "config.yaml")
     executor = read_config(path).get("executor") if path.is_file() else None
     plugin = f"snakemake-executor-plugin-{executor}"
@@ -212,7 +212,7 @@ def _with_executor(profile: str) -> str:
 
 
 def visible_gpus() -> int:
-    """How many NVIDIA GPUs there are for this process; asks no deep-learning library, whose start takes seconds."""
+    """Return the number of NVIDIA GPUs that this process may use, without loading torch, which takes seconds."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([word for word in visible.split(",") if word.strip() not in ("", "-1")])

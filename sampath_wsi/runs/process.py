@@ -1,4 +1,4 @@
-"""Snakemake as a process of its own, which ends in order with whoever started it."""
+"""Snakemake as a process of its own, which ends in order with the process that started it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def run_snakemake(
 
 
 def _wait_for_group(group: int) -> None:
-    """Wait for jobs that still end in order where Snakemake does not; not for ever: a zombie stays in its group."""
+    """Wait for jobs that outlive Snakemake, but not for ever: a zombie stays in its group."""
     until = time.monotonic() + _JOBS_END_S
     while time.monotonic() < until:
         try:

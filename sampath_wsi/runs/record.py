@@ -1,4 +1,4 @@
-"""How a stage went: a small JSON file (``run/STAGE.json`` beside a slide's results).
+"""The record of a stage: a small JSON file (``run/STAGE.json`` beside a slide's results).
 
 It says ``running`` from the first moment, then ``ok`` with what was done, or ``failed`` with the reason, so that the
 cohort's table can tell what became of each slide. It is no output of the workflow: Snakemake deletes the outputs of
@@ -47,7 +47,7 @@ def recorded(stage: str, record: Path | None) -> Iterator[dict[str, Any]]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a stage ended, in one line."""
+    """Return the reason why a stage ended, in one line."""
     if isinstance(error, SampathError):
         return str(error)
     if isinstance(error, Stopped):

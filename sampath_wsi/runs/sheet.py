@@ -1,4 +1,4 @@
-"""The sample sheet: which slides are segmented, and what is known of each.
+"""The sample sheet: the slides to segment, and what is known of each.
 
 A sheet is a table with a header, tab-separated (in a ``.csv``: comma-separated); a pattern such as ``data/*.svs`` makes
 one from file names.
@@ -27,7 +27,7 @@ _RENAMED = {"region": "roi"}
 _DELIMITERS = {".tsv": "\t", ".csv": ","}
 _LONGEST_ID = 128
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-# Not what else counts as the end of a line in Unicode: file names may hold it.
+# Not Unicode's other line ends: file names may hold them.
 _NEW_LINE = re.compile(r"\r\n|\r|\n")
 _MPP = re.compile(r"(?P<x>\d*\.?\d+)(?:\s*x\s*(?P<y>\d*\.?\d+))?")
 
@@ -76,7 +76,7 @@ def read_slides(slides: str) -> list[SheetRow]:
 
 
 def collect_slides(words: Sequence[str]) -> list[SheetRow]:
-    """Slides from words of a command line: a sample sheet, patterns, or the files that a shell made of a pattern.
+    """Return the slides that a command line names: by a sample sheet, patterns, or files.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def write_slides(rows: Sequence[SheetRow], path: Path) -> None:
 
 
 def parse_mpp(text: str) -> tuple[float, float]:
-    """``0.25`` or ``0.25x0.26`` as (x, y) in micrometres a pixel.
+    """Return (x, y) in micrometres a pixel of ``0.25`` or ``0.25x0.26``.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def parse_mpp(text: str) -> tuple[float, float]:
 
 
 def safe_id(stem: str) -> str:
-    """A slide id for a file name: letters, digits, ``.``, ``_`` and ``-``; everything else becomes ``_``."""
+    """Return a slide id for a file name: letters, digits, ``.``, ``_`` and ``-``; everything else becomes ``_``."""
     return _UNSAFE.sub("_", stem).strip("._-")[:_LONGEST_ID] or "slide"
 
 
@@ -160,7 +160,7 @@ def _header(path: Path, reader: csv.DictReader[str]) -> list[str]:
 
 
 def _check_spelling(path: Path, header: Sequence[str]) -> None:
-    """Refuse columns that are ours but for a slip: they would be passed on, and what they say would not be used."""
+    """Refuse misspelt names of known columns, whose content would otherwise be ignored."""
     for name in header:
         for known in COLUMNS:
             if name not in COLUMNS and known not in header and _is_nearly(name, known):
@@ -171,7 +171,7 @@ def _check_spelling(path: Path, header: Sequence[str]) -> None:
 
 
 def _is_nearly(name: str, known: str) -> bool:
-    """Whether two names differ in case, blanks, or a single letter: added, missing, wrong, or changed with the next."""
+    """Return whether two names differ in case, blanks, or one letter (added, missing, wrong, or swapped)."""
     name = re.sub(r"[\s-]+", "_", name.lower())
     same = next((k for k, (a, b) in enumerate(zip(name, known, strict=False)) if a != b), min(len(name), len(known)))
     one, other = name[same:], known[same:]
@@ -204,7 +204,7 @@ def _row(path: Path, number: int, entry: dict[str, str | None]) -> SheetRow:
 
 
 def _as_argument(column: str, value: str) -> str:
-    """A path that begins with a dash in full: on a command line it would be an option."""
+    """Return a path that begins with a dash in full, because on a command line it would be an option."""
     return str(Path(value).absolute()) if column in FILES and value.startswith("-") else value
 
 

@@ -46,7 +46,7 @@ class SlideInfo:
 
     @property
     def qupath_offset_level0_px(self) -> tuple[int, int]:
-        """Return what QuPath subtracts from level-0 coordinates: the corner of the bounds where it crops to them."""
+        """Offset that QuPath subtracts from level-0 coordinates: the bounds' corner if it crops to them, else 0."""
         return self.bounds_level0_px[:2] if self.vendor in _CROPPED_BY_QUPATH else (0, 0)
 
     def describe(self, slide_id: str) -> SlideRecord:
@@ -133,7 +133,7 @@ def _properties(handle: openslide.OpenSlide) -> dict[str, str]:
 
 
 def _check_levels(path: Path, handle: openslide.OpenSlide, properties: dict[str, str]) -> None:
-    """Refuse what OpenSlide would die of: it ends the process where it gets no memory for a tile or a level's index."""
+    """Refuse slides that would crash OpenSlide, which aborts if it gets no memory for a tile or a level's index."""
     width, height = handle.dimensions
     for level, (level_width, level_height) in enumerate(handle.level_dimensions):
         remedy = "The file is damaged: copy or export it again."

@@ -30,7 +30,7 @@ _COLOUR_SPACES: dict[int, str] = {tifffile.PHOTOMETRIC.RGB: "RGB", tifffile.PHOT
 _RESTART_INTERVAL = b"\xff\xdd\x00\x04"
 # Threads hold several tiles in memory; larger ones than this (slides in one piece) are OpenSlide's.
 _MAX_TILE_PX = 1 << 24
-# What libjpeg fills in for data that are missing.
+# The value that libjpeg fills in for missing data.
 _FILLER = 128
 # Decoded tiles that wait for another window. Windows are read in stripes of some tiles of the model, so what waits is a
 # strip where two rows of them overlap: 16,000 x 768 px (three native tiles of 256) take 50 MB; two strips have room.
@@ -40,7 +40,7 @@ Pixels = NDArray[np.uint8]
 
 
 class UndecodableError(Exception):
-    """OpenSlide must read this tile: it is missing, damaged, or may be."""
+    """A tile that OpenSlide must read, because it is missing or may be damaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +168,7 @@ class JpegLevel:
         if is_new:
             try:
                 tile.set_result(self._tiles.decode(self._file, row * self._tiles.rows_columns[1] + column))
-            except BaseException as error:  # whatever it is, those who wait for the tile must hear of it
+            except BaseException as error:  # of any kind: threads that wait for the tile must hear of it
                 tile.set_exception(error)
         return tile.result()
 

@@ -56,7 +56,7 @@ class SlideReader:
         self.close()
 
     def expect(self, boxes_level0_px: Iterable[Box], size_px: tuple[int, int]) -> None:
-        """Announce rectangles that will be read, each once, at one size: what they share is then decoded once."""
+        """Announce rectangles that will be read, each once and at one size: tiles that they share are decoded once."""
         for box in boxes_level0_px:
             level, plan = self._plan(box, size_px)
             if level in self._direct and math.prod(plan.size_read_px) <= _MAX_READ_PX:
@@ -157,7 +157,7 @@ class SlideReader:
         return max(fitting, key=lambda i: self.info.downsamples[i], default=0)
 
     def _read_level(self, level: int, plan: Resampling, what: str) -> NDArray[np.uint8]:
-        """Read what a plan wants of a level: ``(y, x, 4)``, RGB and a byte without meaning."""
+        """Read the window of a level that a plan names: ``(y, x, 4)``, RGB and an unused byte."""
         window = plan.left_read_px, plan.top_read_px, plan.size_read_px
         if level in self._direct:
             try:

@@ -22,13 +22,13 @@ class Resampling:
     left_read_px: int
     top_read_px: int
     size_read_px: tuple[int, int]
-    """(width, height) of what is read; corner and size may reach beyond the level."""
+    """(width, height) of the window to read; corner and size may reach beyond the level."""
     box_in_read_px: tuple[float, float, float, float]
-    """Left, top, right and bottom of the wanted rectangle, seen from the corner of what is read."""
+    """Left, top, right and bottom of the wanted rectangle, relative to the corner of the window to read."""
     factors: tuple[int, int]
-    """Pixels of the level in one that comes out, (x, y), where both are whole and begin together; else (0, 0)."""
+    """Pixels of the level in one of the result, (x, y), if both are whole and their grids coincide; else (0, 0)."""
     size_px: tuple[int, int]
-    """(width, height) of what comes out."""
+    """(width, height) of the result."""
 
     @classmethod
     def plan(cls, exact: Box, size_px: tuple[int, int]) -> Resampling:
@@ -52,7 +52,7 @@ class Resampling:
         return cls(left, top, size, box, (0, 0), size_px)
 
     def apply(self, rgbx: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-        """Resample what was read, ``(y, x, 4)`` with an unused fourth byte, into ``out (y, x, 3)``.
+        """Resample the window that was read, ``(y, x, 4)`` with an unused fourth byte, into ``out (y, x, 3)``.
 
         Pillow works on pixels of four bytes: given them, it reads the array itself and copies nothing.
         """

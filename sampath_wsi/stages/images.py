@@ -35,7 +35,7 @@ Part = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class PictureFrame:
-    """A picture of what QuPath shows of a slide, with the map's pixels, and where the map lies in it."""
+    """The picture's frame: the area that QuPath shows of a slide, in map pixels, and the map's place in it."""
 
     size_px: tuple[int, int]
     map_x_px: int
@@ -47,7 +47,7 @@ class PictureFrame:
         """Return the frame; the map is at most half a pixel off where its corner lies on no whole pixel of it."""
         left, top = qupath_offset_level0_px
         width, height = grid.slide_width_level0_px, grid.slide_height_level0_px
-        if left or top:  # then QuPath shows the slide's bounds, which are what is tiled
+        if left or top:  # then QuPath shows the slide's bounds, which are the tiled region
             width, height = grid.region_width_level0_px, grid.region_height_level0_px
         scale_x, scale_y = grid.level0_px_per_map_px
         x, y = round((grid.region_x_level0_px - left) / scale_x), round((grid.region_y_level0_px - top) / scale_y)
@@ -61,7 +61,7 @@ class PictureFrame:
 
 
 def plan_images(segmentation_path: Path, options: ImageOptions) -> tuple[tuple[str, ...], PictureFrame]:
-    """Return the names of the files that :func:`write_images` would write, and what they show.
+    """Return the names of the files that :func:`write_images` would write, and their contents.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Stage 5: what a person looks at of one slide, its pictures and its summary.
+"""Stage 5: the pictures and the summary of a slide.
 
 On the overlay the slide is grey inside the classes: what is light and dark there is tissue, and what has a colour is
 the class. Over the pink of H&E pale colours would not be those of the legend.

@@ -46,7 +46,7 @@ _DARK_BELOW = 64
 
 @dataclass(frozen=True)
 class TileResult:
-    """What stage 1 did."""
+    """The result of stage 1."""
 
     grid: TileGrid
     tiles: int
@@ -56,7 +56,7 @@ class TileResult:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What the record of the stage keeps."""
+        """Facts for the record of the stage."""
         return {
             "tiles": self.tiles,
             "grid": [self.grid.rows, self.grid.columns],
@@ -68,7 +68,7 @@ class TileResult:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What stage 1 will write, and what it will say of it."""
+    """The plan of stage 1: the store that it will write, and the warnings that it will give."""
 
     provenance: Provenance
     mask: TissueMask
@@ -77,7 +77,7 @@ class TilePlan:
 
 @dataclass(frozen=True)
 class TileRequest:
-    """What is to be tiled, and for which model.
+    """A slide to be tiled, and the model that the tiles are for.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def plan_tiles(request: TileRequest, *, threads: int = 2, progress: Progress | N
 def write_tiles(
     info: SlideInfo, out: Path, plan: TilePlan, *, threads: int = 2, progress: Progress | None = None
 ) -> TileResult:
-    """Write what :func:`plan_tiles` found."""
+    """Write the tiles that :func:`plan_tiles` found."""
     if is_finished(out, plan.provenance):
         return replace(plan.result, reused=True)
     with GrowingStore.begin(out, plan.provenance) as store:
@@ -164,7 +164,7 @@ def write_tiles(
 
 
 def _check_unchanged(store: GrowingStore, info: SlideInfo) -> None:
-    """Tiles of a slide that changed under way are of no use, also if it changes back."""
+    """Raise an error if the slide's file changed during tiling; its tiles are unusable even if it changes back."""
     try:
         now = inspect_slide(info.path, mpp=info.mpp).fingerprint
     except SlideError as error:
@@ -234,12 +234,12 @@ def _tiles_a_shard(grid: TileGrid) -> int:
 
 
 def finished_tiles(out: Path, grid: TileGrid) -> int:
-    """How many tiles a store that is not finished holds."""
+    """Return the number of tiles in a store that is not finished."""
     return sum(min(_tiles_a_shard(grid), len(grid.tiles) - first) for first in growing_units(out))
 
 
 def _in_stripes(grid: TileGrid, shards: Iterable[int]) -> list[int]:
-    """Shards in the order in which they are written: row by row down one stripe of the grid, then the next stripe.
+    """Return shards in the order of writing: row by row down one stripe of the grid, then the next stripe.
 
     So what two rows share, which the reader keeps from the upper one for the lower one, does not grow with the width
     of the slide.

@@ -1,4 +1,4 @@
-"""Damaged stores: which chunks of a finished store cannot be read, and how the rest of it is kept.
+"""Damaged stores: find the chunks of a finished store that cannot be read, and keep the rest.
 
 A store with damage is set aside as if its stage had been cut off before it wrote the damaged shards. So the stage, run
 again, makes only these anew.
@@ -25,7 +25,7 @@ _UNITS = {"tiles": "rgb", "probabilities": "probability"}
 
 @dataclass(frozen=True)
 class Damage:
-    """A shard of an array that cannot be read: its file, its place (numbers of shards), and what is wrong.
+    """A shard of an array that cannot be read: its file, its place (numbers of shards), and the error.
 
     Where files are missing nobody knows which: there is no file and no place then.
     """
@@ -65,7 +65,7 @@ def find_damage(path: Path, progress: Progress | None = None) -> list[Damage]:
 
 
 def set_aside(path: Path, damage: list[Damage]) -> int:
-    """Make a store with damage an unfinished one, which lacks what is damaged.
+    """Turn a damaged store into an unfinished one without the damaged parts.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def set_aside(path: Path, damage: list[Damage]) -> int:
     aside = aside_of(path)
     held = open_alone(aside / JOURNAL, path)
     try:
-        # In this order, whatever is cut off: the store is damaged as before, or unfinished.
+        # In this order, so that a store cut off at any point is damaged as before, or unfinished.
         (path / JOURNAL).write_text("".join(f"{first}\n" for first in done), encoding="ascii")
         for each in damage:
             if each.file is not None:

@@ -1,4 +1,4 @@
-"""The record of what made a store.
+"""The record of a store's origin.
 
 Two stores with equal :attr:`Provenance.identity` hold the same data. So everything that changes the data is part of it,
 the versions of the stages' arithmetic included, and nothing else is: not where files lie or what they are called, not
@@ -60,7 +60,7 @@ class Computed(_Record):
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a store.
+    """The origin of a store: program, slide, model and options that determine its content.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class Provenance:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Provenance:
-        """Return what :meth:`to_json` wrote.
+        """Return a provenance from the JSON object that :meth:`to_json` made.
 
         Raises
         ------
@@ -185,7 +185,7 @@ class Provenance:
         return ""
 
     def differences(self, other: Provenance) -> str:
-        """Say in what another provenance differs, with the values where these are short."""
+        """Return the fields in which another provenance differs, with the values where these are short."""
         one, two = ({**_flat(each.to_json())} for each in (self, other))
         found = []
         for key in {**one, **two}:

@@ -69,7 +69,7 @@ class Pyramid:
         ]
 
     def windows(self, level: int) -> list[Window]:
-        """The blocks of a level."""
+        """Return the blocks of a level."""
         height, width = self.levels[level].shape[-2:]
         size = BLOCK_MAP_PX
         return [
@@ -80,16 +80,16 @@ class Pyramid:
 
     @property
     def bases(self) -> list[int]:
-        """The levels whose blocks must be read again, in this order, for :meth:`coarsen`."""
+        """Return the levels whose blocks must be read again, in this order, for :meth:`coarsen`."""
         return list(range(_COARSER, len(self.levels) - 1, _COARSER))
 
     def write(self, window: Window, block: Block) -> None:
-        """Write a block of the finest level, and what it is in the levels that go with it."""
+        """Write a block of the finest level, and its reductions in the levels made with it."""
         self._write_shard(0, window, block)
         self._write_coarser(0, window, block)
 
     def coarsen(self, base: int, window: Window) -> None:
-        """Read a block of a level, and write what it is in the levels after it."""
+        """Read a block of a level, and write its reductions in the levels after it."""
         y0, x0, y1, x1 = window
         level = self.levels[base]
         leading = [slice(0, length) for length in level.shape[:-2]]
@@ -108,7 +108,7 @@ class Pyramid:
 def _level(group: zarr.Group, level: int, shape: tuple[int, ...], dtype: DTypeLike) -> Shards:
     if str(level) in group:  # an unfinished run made it; its blocks are written again
         del group[str(level)]
-    # What one block makes of a level is one shard of it.
+    # Each block makes one shard of every level.
     shard = BLOCK_MAP_PX >> (0 if level == 0 else (level - 1) % _COARSER + 1)
     chunk = min(_CHUNK_MAP_PX, shard)
     leading = shape[:-2]
@@ -126,7 +126,7 @@ def _level(group: zarr.Group, level: int, shape: tuple[int, ...], dtype: DTypeLi
 
 
 def even(block: Block) -> Block:
-    """The block with its last row and column repeated where their number is odd."""
+    """Return the block with its last row and column repeated where their number is odd."""
     odd_y, odd_x = block.shape[-2] % 2, block.shape[-1] % 2
     if not odd_y and not odd_x:
         return block
@@ -134,7 +134,7 @@ def even(block: Block) -> Block:
 
 
 def mean_2x2(block: Block) -> Block:
-    """Means of every four pixels, bytes rounded to the nearest, halves up."""
+    """Return the means of every four pixels, bytes rounded to the nearest, halves up."""
     if block.dtype == np.uint8:
         return np.stack([_mean_bytes(plane) for plane in block])
     total = np.zeros((*block.shape[:-2], block.shape[-2] // 2, block.shape[-1] // 2), block.dtype)
@@ -156,7 +156,7 @@ def _mean_bytes(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def mode_2x2(block: Block) -> Block:
-    """The most frequent of four labels; the first in reading order where two tie."""
+    """Return the most frequent of four labels; the first in reading order where two tie."""
     a, b, c, d = (np.ascontiguousarray(block[y::2, x::2]) for y in (0, 1) for x in (0, 1))
     second = (b == c) | (b == d)
     rest = np.where(second, b, np.where(c == d, c, a))
@@ -203,7 +203,7 @@ def describe(group: zarr.Group, provenance: Provenance, levels: int, *, float32:
 
 
 def bright(color: Sequence[int]) -> tuple[int, int, int]:
-    """A class's colour as it stands for probability 1: the same, unless it is too dark to be seen on black."""
+    """Return a class's colour for probability 1: its own, unless that is too dark to be seen on black."""
     red, green, blue = (round(value * max(1, _DARKEST_SEEN / max(*color, 1))) for value in color)
     return (red, green, blue) if any(color) else (_DARKEST_SEEN,) * 3
 

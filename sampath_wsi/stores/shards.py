@@ -132,7 +132,7 @@ def shard_places(array: AnyArray) -> Iterator[tuple[int, ...]]:
 
 
 def check_complete(array: AnyArray) -> None:
-    """Check that every shard of an array is there that leaves no chunk out; what is missing reads as zeros.
+    """Check that an array all of whose chunks were written has all its shards; a missing one reads as zeros.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def check_complete(array: AnyArray) -> None:
 
 
 class ChunkError(StoreError):
-    """A chunk cannot be read; ``what`` says which and why, without what to do."""
+    """A chunk that cannot be read; ``what`` names it and the reason, but no remedy."""
 
     def __init__(self, array: AnyArray, place: tuple[int, ...], reason: object) -> None:
         store = _store_path(array)

@@ -84,7 +84,7 @@ class GrowingStore:
             begun = growing_provenance(path)
             if begun is not None and begun.identity == provenance.identity:
                 provenance = begun
-                for cut_short in aside.rglob("*.partial"):  # what zarr had not yet renamed when a run was killed
+                for cut_short in aside.rglob("*.partial"):  # files that zarr had not yet renamed when a run was killed
                     cut_short.unlink()
                 group, done = zarr.open_group(aside, mode="r+"), _read_journal(aside)
             else:
@@ -132,7 +132,7 @@ class GrowingStore:
         (self.path / JOURNAL).unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove what was written: the next run begins anew."""
+        """Remove the unfinished store; the next run begins anew."""
         self._let_go()
         shutil.rmtree(aside_of(self.path))
 
@@ -188,7 +188,7 @@ def open_store(path: Path, kind: Kind) -> tuple[zarr.Group, Provenance]:
 
 
 def open_input(path: Path, kind: Kind) -> tuple[zarr.Group, Provenance]:
-    """Open a finished store that a stage is to be made of.
+    """Open a finished store as the input of a stage.
 
     Raises
     ------
@@ -264,12 +264,12 @@ def is_begun(path: Path, provenance: Provenance) -> bool:
 
 
 def growing_provenance(path: Path) -> Provenance | None:
-    """Return what began a store that is not finished; None if there is none, or this version cannot go on with it."""
+    """Return the provenance of an unfinished store; None if there is none, or this version cannot go on with it."""
     return finished_provenance(aside_of(path))
 
 
 def finished_provenance(path: Path) -> Provenance | None:
-    """Return what made a finished store; None if there is none that this version can use."""
+    """Return the provenance of a finished store; None if there is none that this version can use."""
     record = _read_record(path)
     try:
         return None if record is None else Provenance.from_json(record)
@@ -296,7 +296,7 @@ def aside_of(path: Path) -> Path:
 
 
 def _empty(aside: Path) -> None:
-    """Remove what another run began, but for the journal, which is locked."""
+    """Remove the data of another run, but not the journal, which is locked."""
     for entry in aside.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -319,7 +319,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _say_why_anew(path: Path, begun: Provenance | None, wanted: Provenance) -> None:
-    """Log what was made before and does not count."""
+    """Log why an earlier store is not used."""
     for place, found in ((aside_of(path), begun), (path, finished_provenance(path))):
         if found is not None:
             log.info("%s: made anew, since this differs: %s", place, found.differences(wanted))

@@ -1,4 +1,4 @@
-"""Cells of synthetic tissue: how each kind looks, and where the cells of a slide lie.
+"""Cells of synthetic tissue: their kinds, and their places on a slide.
 
 Cells sit on jittered lattices, one lattice for each kind, and whether a lattice point carries a cell is hashed from
 its coordinates: any window finds the same cells.
@@ -53,7 +53,7 @@ class CellKind:
     clearing_um: float = 0.0
     """Width of the pale rim (cytoplasm or shrinkage) around the nucleus."""
     jitter: float = 0.75
-    """How far a cell may lie from its lattice point, in lattice steps from end to end."""
+    """Range of a cell's position around its lattice point, in lattice steps from end to end."""
     eosin_left: float = 0.45
     """Share of the eosin of the ground that shows through the cell."""
     follows_fibres: bool = False

@@ -175,7 +175,7 @@ class GlandPainter:
 
 
 class _Style:
-    """How the glands of one picture look, drawn at random: lengths in um, stains as concentrations (H, E, blood)."""
+    """Random appearance of the glands of one picture: lengths in um, stains as concentrations (H, E, blood)."""
 
     def __init__(self, rng: Generator) -> None:
         draw = rng.uniform

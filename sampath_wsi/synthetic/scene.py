@@ -1,4 +1,4 @@
-"""The tissue of a synthetic slide: which class lies where.
+"""The tissue of a synthetic slide: the class of every point.
 
 The anatomy is a stack of smooth random fields with thresholds: a piece of tissue with a ragged outline and tears on
 a glass slide; tumour nests in stroma; necrosis in the depth of the tumour; lymphoid aggregates and bleeding
@@ -150,7 +150,7 @@ class Scene:
 
     @cached_property
     def _thresholds(self) -> dict[int, float]:
-        """Each class lies where its field is above this, found on samples of the whole slide."""
+        """The limit that each class's field exceeds where the class lies, from samples of the whole slide."""
         x_um, y_um = (
             pixel_centres_um(0, _SAMPLES_AN_AXIS, side_px * self.mpp / _SAMPLES_AN_AXIS)
             for side_px in (self.width_px, self.height_px)

@@ -1,1 +1,1 @@
-"""Where the tissue is: found, or brought by people."""
+"""Tissue masks: detected, or brought by people."""

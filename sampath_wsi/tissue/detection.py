@@ -23,7 +23,7 @@ _TEXTURE_TIMES_NOISE = 4.0
 
 @dataclass(frozen=True)
 class TissueOptions:
-    """How tissue is found.
+    """Options of tissue detection.
 
     ``mpp`` is the resolution of the mask; islands smaller than ``min_area_um2`` are dropped, holes smaller than
     ``min_hole_um2`` filled. With ``detect`` off, everything is tissue.

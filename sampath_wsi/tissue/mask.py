@@ -1,4 +1,4 @@
-"""Where the tissue is, at low resolution.
+"""The tissue mask of a slide, at low resolution.
 
 The mask is soft: a value of 0.5 or more is tissue, and values between neighbouring pixels interpolate linearly, so that
 the outline is smooth also when it is looked up at a much finer resolution.

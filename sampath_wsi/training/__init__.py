@@ -6,7 +6,7 @@ from sampath_wsi.errors import ConfigError
 
 
 def require_extra() -> None:
-    """Check that what the extra brings is installed; only a training needs it.
+    """Check that the packages of the extra are installed; only a training needs them.
 
     Raises
     ------

@@ -24,7 +24,7 @@ _STAIN_SHIFT = 0.2
 
 
 class AugmentSpec(BaseModel):
-    """What is changed at random; the defaults are the paper's recipe."""
+    """The random changes of a training tile; the defaults are the paper's recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +33,7 @@ class AugmentSpec(BaseModel):
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Least and largest aspect ratio of a crop."""
     turn: bool = False
-    """Turn crops by any angle; what lies beyond the image is its mirror image. Not in the paper's recipe."""
+    """Turn crops by any angle; beyond its edges the image is mirrored. Not in the paper's recipe."""
     flip: bool = True
     rotate_90: bool = True
     jitter: float = Field(default=0.1, ge=0, le=0.5)
@@ -88,7 +88,7 @@ def augment(
 def _crop(
     image: Tensor, label: Tensor, spec: AugmentSpec, size_px: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A random rectangle, resized to the tile: bilinearly, labels to the nearest."""
+    """Return a random rectangle, resized to the tile: bilinearly, labels to the nearest."""
     if spec.crop_scale == (1.0, 1.0) and not spec.turn:
         return _crop_unscaled(image, label, size_px, rng)
     height, width = label.shape
@@ -113,7 +113,7 @@ def _crop(
 def _turned(
     image: Tensor, label: Tensor, box: tuple[int, int, int, int], size_px: int, angle: float
 ) -> tuple[Tensor, Tensor]:
-    """The rectangle (left, top, width, height), turned about its centre by an angle in radians, as a tile."""
+    """Return the rectangle (left, top, width, height), turned about its centre by an angle in radians, as a tile."""
     left, top, columns, rows = box
     height, width = label.shape
     cosine, sine = math.cos(angle), math.sin(angle)
@@ -132,7 +132,7 @@ def _turned(
 
 
 def _crop_unscaled(image: Tensor, label: Tensor, size_px: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A random window of the tile's size; a smaller image is padded with white, unlabelled."""
+    """Return a random window of the tile's size; a smaller image is padded with white, unlabelled."""
     top, left = (int(rng.integers(max(0, n - size_px) + 1)) for n in label.shape)
     part = np.s_[..., top : top + size_px, left : left + size_px]
     image, label = image[part], label[part]
@@ -141,7 +141,7 @@ def _crop_unscaled(image: Tensor, label: Tensor, size_px: int, rng: np.random.Ge
 
 
 def _restain(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    """More or less of each stain: optical densities of haematoxylin, eosin and a residual, scaled and shifted."""
+    """Change the amounts of the stains: scale and shift the optical densities of haematoxylin, eosin and a residual."""
     factor = image.new_tensor(rng.uniform(1 - strength, 1 + strength, 3)).view(3, 1, 1)
     shift = image.new_tensor(rng.uniform(-strength, strength, 3) * _STAIN_SHIFT).view(3, 1, 1)
     density = -torch.log(image.clamp_min(1 / 255))
@@ -150,7 +150,7 @@ def _restain(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor
 
 
 def _jitter(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    """Brightness, contrast, saturation and hue, in this order."""
+    """Change brightness, contrast, saturation and hue, in this order."""
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
     hue = rng.uniform(-strength, strength)
     grey_weights = image.new_tensor(_GREY).view(3, 1, 1)
@@ -163,7 +163,7 @@ def _jitter(image: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
 
 
 def _hue_turn(turns: float) -> Tensor:
-    """Matrix that turns colours around the grey axis, keeping grey as it is."""
+    """Return the matrix that turns colours around the grey axis, keeping grey as it is."""
     cosine, sine = math.cos(2 * math.pi * turns), math.sin(2 * math.pi * turns)
     third, root = (1 - cosine) / 3, sine / math.sqrt(3)
     return torch.tensor(

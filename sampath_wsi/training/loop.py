@@ -1,4 +1,4 @@
-"""The loop of a training run: steps, validation, checkpoints, and what it writes of them."""
+"""The loop of a training run: steps, validation, checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class RunState:
-    """How far a run is; all of it is in every checkpoint.
+    """Progress of a run; all of it is in every checkpoint.
 
     ``epoch``, ``batch`` (of this epoch) and ``step`` (of the optimiser) count what is done. ``losses`` are those of the
     batches of this epoch, ``scores`` those of the last validation (:meth:`ConfusionMatrix.scores`, and ``loss``),
@@ -162,7 +162,7 @@ class TrainingLoop:
         raise_everywhere(batch if isinstance(batch, SampathError) else None)
         assert not isinstance(batch, SampathError)
         images, labels = (tensor.to(self._device, non_blocking=True) for tensor in batch)
-        # What is random in a model (dropout, say) depends on seed and batch alone, so that a run can be resumed.
+        # Randomness in a model (dropout, say) depends on seed and batch alone, so that a run can be resumed.
         entropy = (self._recipe.seed, self.state.epoch, self.state.batch, self._rank)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
         part = self._thinned(labels)
@@ -219,7 +219,7 @@ class TrainingLoop:
 
     @property
     def _learning_rate(self) -> float:
-        """Of the next optimiser step."""
+        """Learning rate of the next optimiser step."""
         steps = -(-self._tiles.batches // self._recipe.accumulate)
         return self._recipe.optimiser.rate(self.state.step, steps, self._recipe.epochs)
 
@@ -290,7 +290,7 @@ class TrainingLoop:
 
     @contextmanager
     def _tensorboard(self) -> Iterator[None]:
-        """Write TensorBoard's log within the block; what was written after the checkpoint to resume from is hidden."""
+        """Write TensorBoard's log within the block; records after the checkpoint to resume from are hidden."""
         if self._rank:
             yield
             return

@@ -1,4 +1,4 @@
-"""The processes of a training run, one a device: how they are started, what they tell each other, and how they end."""
+"""The processes of a training run, one a device: their start, communication and end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sampath_wsi.machine.device import leased_device, leased_gpus
 
 T = TypeVar("T")
 Work = Callable[[int, torch.device], None]
-"""What a process does, given its number (rank) and its device; it can be pickled."""
+"""The work of a process, given its number (rank) and its device; it can be pickled."""
 
 _HERE = "127.0.0.1"
 _TIMEOUT = timedelta(minutes=30)
@@ -149,7 +149,7 @@ def _store(processes: int, port: int = 0) -> Any:
 
 @contextmanager
 def _joined(rank: int, devices: Sequence[torch.device], store: Any) -> Iterator[None]:
-    """Within the block this process is one of a group, which tells numbers and objects on the CPU, tensors on GPUs."""
+    """Join a group of processes for the block; they exchange numbers and objects on the CPU, tensors on GPUs."""
     if cuda := devices[rank].type == "cuda":
         torch.cuda.set_device(devices[rank])
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"

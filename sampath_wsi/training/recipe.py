@@ -94,7 +94,7 @@ class PretrainedSpec(_Part):
 
 
 class Recipe(_Part):
-    """A training run: what model, how it is trained, and what its card will say."""
+    """A training run: the model, its training, and the text of its card."""
 
     name: str
     description: str = ""
@@ -123,7 +123,7 @@ class Recipe(_Part):
     keep: Literal["best", "last"] = "best"
     """The epoch that becomes the model: the one with the best macro Dice of the validation, or the last one."""
     precision: Precision = "fp32"
-    """Of the encoders; neck, decoder and loss always compute in fp32."""
+    """Precision of the encoders; neck, decoder and loss always compute in fp32."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     loss: LossSpec = LossSpec()
     optimiser: OptimiserSpec = OptimiserSpec()
@@ -133,7 +133,7 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _card_is_possible(self) -> Self:
-        """What a card refuses is refused before the training, not after it."""
+        """Refuse before the training what the model's card would refuse after it."""
         try:
             ModelCard(
                 name=self.name,
@@ -188,7 +188,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _reason(error: ValidationError) -> str:
-    """The first key that is wrong, if it is one alone, and why."""
+    """Return the first key that is wrong, if it is one alone, and why."""
     first = error.errors()[0]
     return ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"].removeprefix("Value error, ")])
 

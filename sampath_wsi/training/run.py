@@ -1,4 +1,4 @@
-"""A training run: what it computes, how, and the files of its folder."""
+"""A training run: its recipe, its options, and the files of its folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is computed; none of it changes the result by more than rounding.
+    """Options of the computation, which change the result by no more than rounding.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Run:
         return TrainingTiles(self.recipe, self.data, rank, self.options.devices, workers)
 
     def claim(self) -> None:
-        """Say in ``run.json`` whose the folder is."""
+        """Write the run's description into ``run.json``, which claims the folder."""
         write_json(self._described, self._description)
         for leftover in self.last.parent.glob(".partial.*"):
             leftover.unlink()
@@ -157,7 +157,7 @@ class Run:
 
 
 def write_checkpoint(path: Path, record: dict[str, Any]) -> None:
-    """Write beside ``path`` and put it in place: whatever happens, there is always one whole checkpoint.
+    """Write a checkpoint beside ``path`` and rename it, so that there is always a whole one.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def write_checkpoint(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_last(path: Path) -> dict[str, Any]:
-    """Read a checkpoint to go on from onto the CPU; nothing in it is run.
+    """Read the checkpoint to resume from, onto the CPU; no code in it is run.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def read_last(path: Path) -> dict[str, Any]:
 
 
 def _difference(described: Path, run: dict[str, Any]) -> str:
-    """Name the first key in which a run's description differs from what is wanted; empty if none does."""
+    """Return the first key in which a run's description differs from the wanted one; empty if none does."""
     if not described.exists():
         return f"{described.name} is missing"
     found = json.loads(described.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The tiles of a training run: what happens to each, and which ones a process reads, in an order to resume anywhere."""
+"""The tiles of a training run: their augmentation, and their order and share for each process, resumable anywhere."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class TileDataset(Dataset[tuple[Tensor, Tensor]]):
 def _window(
     pixels: NDArray[np.uint8], labels: NDArray[np.uint8], corner_px: tuple[int, int], size_px: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Image and labels of a window with its corner (x, y) in the image; beyond the image white, unlabelled."""
+    """Return image and labels of a window with its corner (x, y) in the image; beyond the image white, unlabelled."""
     part = np.s_[corner_px[1] : corner_px[1] + size_px, corner_px[0] : corner_px[0] + size_px]
     pixels, labels = pixels[part], labels[part]
     lacking = [(0, size_px - n) for n in labels.shape]
@@ -129,7 +129,7 @@ def epoch_keys(count: int, seed: int, epoch: int, length: int | None = None) -> 
 
 
 def share_of(keys: Sequence[Key], batch_size: int, rank: int, world: int) -> list[list[Key]]:
-    """Return the part of every whole batch that one process takes; what is left at the end is dropped.
+    """Return the part of every whole batch that one process takes; an incomplete batch at the end is dropped.
 
     A batch of all processes together is what one process would take alone, so the result of a run does not depend on
     the number of processes, but for rounding. ``batch_size`` is a multiple of ``world``.

@@ -94,7 +94,7 @@ def _take_over(model: SamPath, classes: Sequence[str], bundle: Bundle) -> None:
 
 
 def wanted_encoders(recipe: Recipe, spec: PretrainedSpec) -> tuple[str | None, str | None]:
-    """Return what to load for (SAM, pathology): ``auto`` resolved, nothing for a pathology encoder that is not there.
+    """Return the weights to load for (SAM, pathology): ``auto`` resolved, None for an absent pathology encoder.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def wanted_encoders(recipe: Recipe, spec: PretrainedSpec) -> tuple[str | None, s
 
 
 def describe_weights(recipe: Recipe) -> tuple[str, ...]:
-    """Say with which weights a training begins and where they are; empty if with fresh ones.
+    """Describe the weights that a training begins with and their places; empty for fresh weights.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def describe_weights(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _place(encoder: str) -> str:
-    """Say where an encoder's weights are, or that they are not here yet."""
+    """Return the place of an encoder's weights, or that they are not here yet."""
     path = Path(encoder).expanduser()
     known = ENCODERS.get(encoder)
     if path.is_file():

@@ -82,7 +82,7 @@ def parts_folder(out: Path) -> Path:
 
 
 def begun_stores(out: Path) -> list[Provenance]:
-    """Return what made a store that is finished, and those that grow: for the whole slide, and its parts."""
+    """Return the provenance of a finished store, and of the unfinished ones of the whole slide and of its parts."""
     growing = map(growing_provenance, (out, *_part_stores(out)))
     return [each for each in (finished_provenance(out), *growing) if each is not None]
 
@@ -108,7 +108,7 @@ def take_finished(store: GrowingStore, finished: Path, starts: Sequence[int]) ->
 
 
 def adopt_parts(store: GrowingStore) -> None:
-    """Move what parts of the same provenance hold into the store itself, whose arrays are there.
+    """Move the batches in parts of the same provenance into the store itself, whose arrays exist already.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def adopt_parts(store: GrowingStore) -> None:
 
 
 def remove_parts(out: Path) -> None:
-    """Remove the parts of a store that is finished, and what an older version left of its own."""
+    """Remove the parts of a finished store, and those left by an older version."""
     for folder in (parts_folder(out), out.with_name(f"{out.name}.shards")):
         if folder.exists():
             if folder.suffix == ".shards":
@@ -206,12 +206,12 @@ def _again(out: Path, part: Part) -> str:
 
 
 def _facts(group: zarr.Group) -> dict[str, float]:
-    """Return how the run went, as a store keeps it."""
+    """Return the facts of the run, as a store keeps them."""
     return dict(group[RUN].attrs) if RUN in group else {}  # type: ignore[arg-type]
 
 
 def _sum_facts(runs: Sequence[dict[str, float]], tiles: int) -> dict[str, float]:
-    """Return how the runs of all parts went: times are sums over the jobs."""
+    """Return the facts of the runs of all parts; times are sums over the jobs."""
     facts: dict[str, float] = {"tiles": tiles, "computed": sum(run.get("computed", 0) for run in runs)}
     if seconds := sum(run.get("seconds", 0) for run in runs):
         busy_s = sum(run.get("seconds", 0) * run.get("device_busy", 0) for run in runs)

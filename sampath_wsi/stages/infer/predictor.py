@@ -24,7 +24,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def default_batch(device: torch.device, card: ModelCard) -> int:
-    """Tiles a batch: enough to fill the device, few enough that a crash repeats little work (a CPU gains nothing)."""
+    """Return the tiles of a batch: enough to fill a GPU (a CPU gains nothing), few enough to lose little in a crash."""
     images_of_1024 = 1 if device.type == "cpu" else 16
     return max(1, min(64, round(images_of_1024 * (1024 / card.architecture.image_size) ** 2)))
 

@@ -23,7 +23,7 @@ PROBABILITY, IOU, TISSUE, RUN = "probability", "iou", "tissue", "run"
 
 
 def batch_starts(made_by: Provenance) -> Sequence[int]:
-    """The first tiles of all batches: they are cut by the tiles' positions, whichever run or job computes them."""
+    """Return the first tile of every batch; batches depend on tile positions alone, not on the run or job."""
     return range(0, len(made_by.grid.tiles), how_computed(made_by).batch)
 
 
@@ -79,5 +79,5 @@ def begin_arrays(store: GrowingStore, source: zarr.Group) -> tuple[AnyArray, Any
 
 
 def record_run(store: GrowingStore, facts: Mapping[str, float]) -> None:
-    """Keep how the run went that finished the store: in a group of its own, since it differs between equal stores."""
+    """Record the run that finished the store, in a group of its own, because it differs between equal stores."""
     store.group.create_group(RUN, attributes=dict(facts), overwrite=True)

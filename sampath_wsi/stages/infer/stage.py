@@ -43,7 +43,7 @@ Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 class PredictorLike(Protocol):
-    """What stage 2 needs of a model: see :class:`sampath_wsi.stages.infer.predictor.Predictor`.
+    """A model as stage 2 uses it; see :class:`sampath_wsi.stages.infer.predictor.Predictor`.
 
     The tiles lie in a buffer that is filled anew after the call.
     """
@@ -78,7 +78,7 @@ class ReadyModel:
 
 @dataclass(frozen=True)
 class InferResult:
-    """What stage 2 did.
+    """The result of stage 2.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class InferResult:
 
     @property
     def course(self) -> dict[str, float]:
-        """What the store keeps of it."""
+        """Facts of the run that are kept in the store."""
         course: dict[str, float] = {"tiles": self.tiles, "computed": self.computed}
         if self.busy is not None:
             course |= {"seconds": round(self.seconds, 3), "device_busy": round(self.busy, 4)}
@@ -111,7 +111,7 @@ class InferResult:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What the record of the stage keeps."""
+        """Facts for the record of the stage."""
         busy = None if self.busy is None else round(self.busy, 4)
         counts = {"tiles": self.tiles, "computed": self.computed}
         return {**counts, "device": self.device, "precision": self.how.precision, "device_busy": busy}
@@ -170,7 +170,7 @@ def infer(
 
 
 def plan_probabilities(out: Path, tiles: Provenance, model: ReadyModel) -> Provenance:
-    """Return the provenance of what :func:`infer` makes of a tile store.
+    """Return the provenance of the store that :func:`infer` makes from a tile store.
 
     Precision and batch are those of what ``out`` holds of it already, finished, begun or in parts; else the device's.
     """
@@ -195,7 +195,7 @@ def _compute(
     write: Callable[[int, Batch], None],
     progress: Progress | None,
 ) -> InferResult:
-    """Compute those of some batches that are not done, loaded ahead and written behind."""
+    """Compute the given batches that are not done; reading and writing run beside the model."""
     rgb = read_array(tiles, "rgb")
     size = {first: min(how.batch, rgb.shape[0] - first) for first in starts}
     todo = [first for first in starts if first not in done]

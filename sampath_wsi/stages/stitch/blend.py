@@ -30,7 +30,7 @@ def pieces(grid: TileGrid, x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple
 
 
 def _spans(grid: TileGrid, begin: int, end: int) -> Iterator[tuple[int, int, bool]]:
-    """An interval of one axis, cut into parts where tiles overlap (True) and parts where they do not."""
+    """Return an interval of one axis, cut into parts where tiles overlap (True) and parts where they do not."""
     step, overlap = grid.step_map_px, grid.tile_map_px - grid.step_map_px
     for corner in range(begin // step * step, end, step):
         for a, b, shared in ((corner, corner + overlap, True), (corner + overlap, corner + step, False)):
@@ -72,14 +72,14 @@ def blend(probability: Tiles, grid: TileGrid, x0: int, y0: int, x1: int, y1: int
 
 
 def inside_tile(grid: TileGrid, tile: int, x0: int, y0: int, x1: int, y1: int) -> tuple[slice, slice]:
-    """The rows and columns of a tile that lie in a rectangle of the map."""
+    """Return the rows and columns of a tile that lie in a rectangle of the map."""
     left, top = grid.tile_corner_map_px(tile)
     size = grid.tile_map_px
     return slice(max(y0 - top, 0), min(y1 - top, size)), slice(max(x0 - left, 0), min(x1 - left, size))
 
 
 def blending_ramp(size: int, overlap: int) -> NDArray[np.float32]:
-    """Weights along one axis of a tile: positive everywhere, rising linearly over the overlap, 1 inside."""
+    """Return weights along one axis of a tile: positive everywhere, rising linearly over the overlap, 1 inside."""
     position = np.arange(size, dtype=np.float32) + 0.5
     edge = np.minimum(position, size - position)
     return np.minimum(edge / max(overlap, 1), 1.0).astype(np.float32) if overlap else np.ones(size, np.float32)
@@ -107,7 +107,7 @@ def at_least(
 def bilinear(
     values: NDArray[np.float32], rows: NDArray[np.floating], columns: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """Linear interpolation on a rectangular lattice of positions, constant beyond the edge."""
+    """Return the linear interpolation on a rectangular lattice of positions, constant beyond the edge."""
 
     def axis(
         positions: NDArray[np.floating], size: int

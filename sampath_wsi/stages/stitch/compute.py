@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 15.0
 _WAIT_FOR_WORKERS_S = 120.0
-# What the bytes of a result depend on.
+# Packages whose versions decide about the bytes of a result.
 _SAME = ("sampath-wsi", "numpy", "numcodecs", "zarr")
 
 Call = tuple[Any, ...]
@@ -105,13 +105,13 @@ def connected(address: str | None) -> Iterator[Client | None]:
             f"dask '{address}': Dask's distributed scheduler is not installed here", "pip install 'sampath-wsi[dask]'"
         ) from error
     for handler in logging.getLogger("distributed").handlers:
-        handler.setLevel(logging.CRITICAL)  # it logs tracebacks; what goes wrong comes out as an error
+        handler.setLevel(logging.CRITICAL)  # it logs tracebacks; problems are raised as errors anyway
     with warnings.catch_warnings():
-        # About versions, which are checked below, and about the size of what is shared, which is a mask of the tissue.
+        # About versions, which are checked below, and about the size of the shared object, which is the tissue mask.
         warnings.simplefilter("ignore")
         try:
             client = Client(address, timeout=_CONNECT_S)
-        except Exception as error:  # whatever comes from talking to something else than such a scheduler
+        except Exception as error:  # talking to something else than such a scheduler raises errors of any kind
             raise ConfigError(
                 f"dask '{address}': no Dask scheduler answers there ({error or type(error).__name__})",
                 "Start one with 'dask scheduler', or leave 'dask' out to compute on this machine.",
@@ -122,7 +122,7 @@ def connected(address: str | None) -> Iterator[Client | None]:
 
 
 def _check_workers(client: Client, address: str) -> None:
-    """Check that there are workers, and that they have what is needed."""
+    """Check that there are workers, with the needed packages."""
     try:
         client.wait_for_workers(1, timeout=_WAIT_FOR_WORKERS_S)
     except TimeoutError as error:

@@ -43,7 +43,7 @@ class StitchResult:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What the record of the stage keeps."""
+        """Facts for the record of the stage."""
         return {"map_size_map_px": list(self.map_size_map_px), "levels": self.levels}
 
 
@@ -96,7 +96,7 @@ def stitch(
 
 
 def plan_segmentation(probabilities: Provenance, options: StitchOptions) -> Provenance:
-    """Return the provenance of what :func:`stitch` makes of a probability store."""
+    """Return the provenance of the store that :func:`stitch` makes from a probability store."""
     return probabilities.followed_by("segmentation", options.model_dump(mode="json", exclude={"dask"}))
 
 
@@ -142,7 +142,7 @@ class _Blocks:
         self.options = options
 
     def compute(self, window: Window) -> tuple[Block, NDArray[np.uint8]] | None:
-        """Probability in the stored type, and label values, of a block of the map; None where no tile lies."""
+        """Return probability in the stored type and label values of a block of the map; None where no tile lies."""
         y0, x0, y1, x1 = window
         touching = self.grid.tiles_touching_map_px(x0, y0, x1, y1)
         if not touching:
@@ -160,7 +160,7 @@ class _Blocks:
     def _fill(
         self, values: Block, label: NDArray[np.uint8], tiles: _TileRows, x0: int, y0: int, x1: int, y1: int
     ) -> None:
-        """Probability and label of one piece; what lies in a single tile is copied as it is."""
+        """Fill in probability and label of one piece; pixels in a single tile are copied as they are."""
         touching = self.grid.tiles_touching_map_px(x0, y0, x1, y1)
         if len(touching) > 1:
             found = blend(tiles, self.grid, x0, y0, x1, y1)
@@ -202,7 +202,7 @@ def _as_stored(found: Block, dtype: DTypeLike) -> Block:
 
 
 class _Map:
-    """Writes the map's levels block by block; what is sent to workers, so everything in it can be pickled."""
+    """Writes the map's levels block by block; it is sent to workers, so everything in it can be pickled."""
 
     def __init__(self, group: zarr.Group, blocks: _Blocks, classes: int) -> None:
         width, height = blocks.grid.map_size_map_px
@@ -212,7 +212,7 @@ class _Map:
         self.labels = Pyramid(group.require_group(LABELS), (height, width), np.dtype(np.uint8), mode_2x2)
 
     def write(self, window: Window) -> None:
-        """A block of the finest level, and what goes with it of the next ones."""
+        """Write a block of the finest level, and its part of the next levels."""
         if found := self.blocks.compute(window):
             self.probability.write(window, found[0])
             self.labels.write(window, found[1])

@@ -45,16 +45,16 @@ class FeatureSpool:
 
     def __init__(self, file: IO[bytes]) -> None:
         self.objects: Counter[int] = Counter()
-        """By label value; every piece counts as an object."""
+        """Number of objects by label value; every piece counts as an object."""
         self.n_vertices = self.most_vertices = 0
         self.cut_objects = self.pieces = 0
-        """How many objects had too many vertices, and how many pieces they became."""
+        """Numbers of objects that had too many vertices, and of the pieces that they became."""
         self._file = file
         self._order: list[int] = []
         self._begin: list[int] = [0]
 
     def add(self, features: Iterable[Feature]) -> None:
-        """Take features; their bytes go to the file."""
+        """Add features; their bytes go to the file."""
         for feature in features:
             self.objects[feature.label] += 1
             self.cut_objects += feature.piece == 1
@@ -74,7 +74,7 @@ class FeatureSpool:
 
 
 def place(polygons: Polygons, frame: MapFrame) -> Polygons:
-    """Take polygons from map pixels to the frame of the file, and cut off what reaches past the slide."""
+    """Transform polygons from map pixels to the frame of the file, and cut off their parts outside the slide."""
     placed: Polygons = shapely.transform(polygons, frame.to_level0_px)
     bounds = shapely.bounds(placed)
     right, bottom = frame.far_corner_level0_px
@@ -170,7 +170,7 @@ class Cell:
     height: int
 
     def divided(self, times: int) -> list[Cell]:
-        """Halve it so many times, the longer side first, as far as there are pixels."""
+        """Return the cells of so many halvings, the longer side first, as far as there are pixels."""
         if times == 0 or self.width * self.height == 1:
             return [self]
         width, height = self.width, self.height
@@ -182,7 +182,7 @@ class Cell:
 
 
 def _pieces(polygons: Polygons, frame: MapFrame, max_vertices: float) -> list[list[Piece]]:
-    """For every polygon what is written of it: nothing where it vanishes, itself, or pieces if it is too large."""
+    """Return the pieces of every polygon: none if it vanishes, itself, or several if it is too large."""
     pieces: list[list[Piece]] = [[] for _ in polygons]
     large = shapely.get_num_coordinates(polygons) > max_vertices
     for k, geometry in zip(np.flatnonzero(~large).tolist(), rounded_for_qupath(polygons[~large]), strict=True):

@@ -59,7 +59,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class MapFrame:
-    """Where the map lies in the frame of the file: a point ``(x, y)`` of it at ``map * scale + offset``.
+    """Transformation from the map to the frame of the file: a point ``(x, y)`` lies at ``map * scale + offset``.
 
     ``far_corner_level0_px`` (x, y) is the end of the slide, which the last pixels of the map may reach a little past.
     """
@@ -69,17 +69,17 @@ class MapFrame:
     far_corner_level0_px: tuple[float, float] = (math.inf, math.inf)
 
     def to_level0_px(self, xy_map_px: NDArray[Any]) -> NDArray[np.float64]:
-        """Take ``(..., 2)`` points of the map to the frame of the file."""
+        """Transform ``(..., 2)`` points of the map to the frame of the file."""
         xy: NDArray[np.float64] = np.multiply(xy_map_px, self.scale_level0_px_per_map_px) + self.offset_level0_px
         return xy
 
     def to_map_px(self, xy_level0_px: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Take points back."""
+        """Transform ``(..., 2)`` points of the frame of the file to map pixels."""
         return (xy_level0_px - self.offset_level0_px) / self.scale_level0_px_per_map_px
 
 
 def rounded_box(corners_level0_px: NDArray[np.float64]) -> shapely.Polygon:
-    """The rectangle between two corners ``(2, 2)``, rounded as all coordinates of the file: neighbours round alike."""
+    """Return the rectangle between two corners ``(2, 2)``, rounded as all coordinates; neighbours round alike."""
     (left, top), (right, bottom) = np.round(corners_level0_px, DECIMALS).tolist()
     box: shapely.Polygon = shapely.box(left, top, right, bottom)
     return box
@@ -87,7 +87,7 @@ def rounded_box(corners_level0_px: NDArray[np.float64]) -> shapely.Polygon:
 
 @dataclass(frozen=True)
 class Source:
-    """What is drawn: a class map, the probabilities behind it, and what the labels mean.
+    """The input of the drawing: a class map, its probabilities, and the classes of its labels.
 
     Parameters
     ----------
@@ -116,12 +116,12 @@ class Source:
 
     @property
     def probability_unit(self) -> float:
-        """What the probabilities hold for 1."""
+        """The stored value of probability 1: 255 for bytes, 1 for floats."""
         return 255.0 if self.probability_array.dtype == np.uint8 else 1.0
 
     @property
     def makes_objects(self) -> NDArray[np.bool_]:
-        """By label value: whether its regions become objects."""
+        """Whether regions become objects, by label value."""
         return np.array([False, *(not tissue_class.ignored for tissue_class in self.classes)])
 
     def labels(self, window: Window) -> NDArray[np.uint8]:

@@ -41,7 +41,7 @@ _NOTABLE_WANTED_CHANGE = 0.05
 
 @dataclass(frozen=True)
 class VectorizeResult:
-    """What :func:`vectorize` wrote.
+    """The result of :func:`vectorize`.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class VectorizeResult:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What the record of the stage keeps."""
+        """Facts for the record of the stage."""
         return {
             "objects": self.objects,
             "cut_objects": self.cut_objects,

@@ -151,7 +151,7 @@ def find_regions(
     *,
     progress: Progress | None = None,
 ) -> tuple[RegionGraph, Ints, list[int]]:
-    """Find the connected pieces of every chunk and join them to regions, whatever their size.
+    """Find the connected pieces of every chunk and join them to regions of any size.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TileObjectsResult:
-    """What :func:`write_tile_objects` wrote.
+    """The result of :func:`write_tile_objects`.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Training data: one prepared layout, what is prepared into it, splits, and leakage between them."""
+"""Training data: one prepared layout, the preparations of data sets, splits, and leakage between them."""

@@ -1,4 +1,4 @@
-"""Leakage: everything that two splits have in common, and so comes back in validation or testing.
+"""Leakage: data that two splits have in common.
 
 Four kinds of leakage are looked for between any two splits:
 
@@ -45,9 +45,9 @@ class Leak:
     kind: Kind
     splits: tuple[str, str]
     count: int
-    """How many groups, fields, pairs of tiles or images they share."""
+    """Number of groups, fields, pairs of tiles or images that they share."""
     samples: tuple[int, int]
-    """How many samples of either split that concerns."""
+    """Number of samples of either split that are affected."""
     examples: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class LeakageReport:
 
     @property
     def summary(self) -> str:
-        """All of it in one line."""
+        """The report in one line."""
         if self.leaks:
             return f"LEAKAGE: {'; '.join(map(str, self.leaks))}"
         looked = "groups, fields, overlapping tiles" + (", identical images" if self.images_compared else "")

@@ -86,7 +86,7 @@ def pictures_in(folder: Path, remedy: str) -> dict[str, Path]:
 
 
 def check_folder(folder: Path, remedy: str) -> None:
-    """Raise DataError, with what to do, if there is no such folder."""
+    """Raise DataError with a remedy if there is no such folder."""
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder", remedy)
 

@@ -33,7 +33,7 @@ from sampath_wsi.errors import DataError
 from sampath_wsi.training.data.pictures import open_picture, read_table
 
 TRAIN, VAL, TEST = "train", "val", "test"
-# Of the maps beside an image: what it is called, the modes that Pillow may give it, and what it must be.
+# Of the maps beside an image: its name, the modes that Pillow may give it, and the required ones in words.
 _LABELS = "label image", ("L", "P"), "one 8-bit channel"
 _INSTANCES = "map of instances", ("I;16", "I", "L"), "one channel of at most 16 bits"
 

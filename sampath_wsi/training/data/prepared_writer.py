@@ -1,4 +1,4 @@
-"""Writes training data in the layout of :mod:`sampath_wsi.training.data.prepared`, whatever they come from."""
+"""Writes training data in the layout of :mod:`sampath_wsi.training.data.prepared`, for data of every source."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def write_prepared(
     warnings: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Summary:
-    """Read one source after the other, write what each gives, losslessly, and count it.
+    """Read one source after the other, write its samples losslessly, and count them.
 
     The data appear when they are whole, and take the place of those that were prepared there before.
 

@@ -1,4 +1,4 @@
-"""Who trains and who validates: groups dealt to folds with a seed, and samples kept apart from a test split.
+"""Splits into training and validation: groups dealt to folds with a seed, and kept apart from a test split.
 
 Samples come back with another ``split``, or fewer of them; :func:`write_splits` makes the splits file that
 :func:`sampath_wsi.training.data.prepared.read_prepared` takes in place of the column ``split``.
@@ -150,7 +150,7 @@ def deal_groups(
 def _weigh(
     samples: Sequence[Sample], class_px: ClassPixels | None
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the groups, their samples, and what each brings of all samples and of each class's pixels."""
+    """Return the groups, their samples, and each group's share of all samples and of each class's pixels."""
     groups = sorted({s.group for s in samples})
     row = {name: k for k, name in enumerate(groups)}
     n_classes = len(next(iter(class_px.values()))) if class_px else 0

@@ -1,1 +1,1 @@
-"""The paper's experiments: what is run, and tables and figures of it."""
+"""The paper's experiments: their plan, tables and figures."""

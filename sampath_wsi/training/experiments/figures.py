@@ -42,7 +42,7 @@ def draw_table1(results: Sequence[Result], stem: Path, *, note: str = "") -> Non
         axes = figure.add_subplot()
         height = 0.8 / len(runs)
         for k, run in enumerate(runs):
-            # What was not trained belongs to every run.
+            # Rows without training belong to every run.
             shown = [result for result in results if result.run_label in ("", run)]
             at = [labels.index(result.label) + (k - (len(runs) - 1) / 2) * height for result in shown]
             dice = [result.dice.value or 0 for result in shown]

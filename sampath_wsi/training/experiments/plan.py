@@ -1,4 +1,4 @@
-"""What the experiments run: from the configuration to the options of every command. Pure, apart from reading a recipe.
+"""The plan of the experiments: from the configuration to the options of every command. Pure, but for reading a recipe.
 
 Everything of an experiment lies in one folder::
 
@@ -44,7 +44,7 @@ _WITHOUT: dict[str, list[str]] = {
 }
 
 _SMOKE: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("smoke.yaml").read_text(encoding="utf-8"))
-"""What a smoke run has otherwise than the configuration."""
+"""Keys of the configuration that a smoke run sets to other values."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """The name of the run's folder."""
         parts = {"seed": self.seed, "alpha": self.alpha, "beta": self.beta}
         return self.row + "".join(f"-{key}{_plain(value)}" for key, value in parts.items() if value is not None)
 
     @property
     def prompted(self) -> bool:
-        """Whether it is vanilla SAM, which is shown one dot a gland."""
+        """Whether the run is of vanilla SAM, which is prompted with one dot in each gland."""
         return self.row in VANILLA_ROWS
 
     @classmethod
@@ -117,17 +117,17 @@ class Experiment:
 
     @property
     def folder(self) -> Path:
-        """Where everything of it lies."""
+        """The folder of all files of the experiment."""
         return Path(self.common.output) / self.name
 
     @property
     def gpus(self) -> int:
-        """GPUs that a training takes."""
+        """Number of GPUs of a training."""
         return 0 if self.common.device == "cpu" else self.common.devices
 
     @property
     def device_flags(self) -> dict[str, Any]:
-        """Options of a training that change no result."""
+        """Options of a training that do not change its result."""
         return {"device": self.common.device, "devices": self.common.devices}
 
     @property
@@ -150,7 +150,7 @@ class Experiment:
 
     @property
     def leakage_files(self) -> list[Path]:
-        """What every way of splitting leaks."""
+        """Leakage reports, one for each way of splitting."""
         return [self.folder / split / "leakage.json" for split in self.own.splits]
 
     @property
@@ -192,7 +192,7 @@ class Experiment:
 
     @property
     def _own_weights(self) -> tuple[float, float]:
-        """The recipe's alpha and beta."""
+        """Return the recipe's alpha and beta."""
         loss = self._recipe.get("loss", {})
         return float(loss.get("focal", 0.25)), float(loss.get("iou", 0.0625))
 
@@ -203,7 +203,7 @@ class Experiment:
 
     @property
     def training_weights(self) -> list[Path]:
-        """Weights that a training begins with."""
+        """Return the weights that a training begins with."""
         return self.weights(*_KINDS) if self.own.pretrained else []
 
     def options(self, command: str, of: str = "") -> dict[str, Any]:
@@ -242,7 +242,7 @@ class Experiment:
         raise ValueError(command)
 
     def _settings(self, run: Run, *, pretraining: bool) -> list[str]:
-        """Return what a training has otherwise than its recipe."""
+        """Return the settings in which a training differs from its recipe."""
         name = f"{self.name}-pretraining" if pretraining else self.name
         settings = [f"name={name}-{run.name}", f"seed={run.seed}"]
         settings += [*(_SMOKE["recipe"] if self.smoke else []), *_WITHOUT[run.row]]
@@ -269,12 +269,12 @@ def plan_experiments(config: Config, train_version: int = 1) -> dict[str, Experi
 
 
 def _plain(value: float) -> str:
-    """A number as people write it: no exponent, no idle zeros."""
+    """Return a number as text without an exponent and trailing zeros."""
     return np.format_float_positional(value, trim="-")
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
-    """What a recipe says; nothing where it cannot be read, of which ``train`` will complain."""
+    """Return the content of a recipe; empty if it cannot be read (``train`` reports that)."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

@@ -105,7 +105,7 @@ def _write_text(path: Path, parts: Sequence[str], *, smoke: bool) -> None:
 
 
 def _report_parts(results: Sequence[Result], leakage: Mapping[str, str]) -> list[str]:
-    """Table 1, scores of the classes, prediction times and leakage (a line a split) of one data set, as paragraphs."""
+    """Return Table 1, scores of the classes, prediction times and leakage of one data set, as paragraphs."""
     rows, splits = table1(results), {result.split for result in results}
     parts = [f"# {TITLES[results[0].data_set]}: the experiments of the paper"]
     for split in [split for split in SPLITS if split in splits]:
@@ -119,7 +119,7 @@ def _report_parts(results: Sequence[Result], leakage: Mapping[str, str]) -> list
 
 
 def _sweep_parts(data_set: str, points: Sequence[SweepPoint], own_weights: tuple[float, float]) -> list[str]:
-    """Figure 4 as a table, as paragraphs."""
+    """Return Figure 4 as a table, as paragraphs."""
     best = BEST_WEIGHTS.get(data_set)
     return [
         f"# {TITLES[data_set]}: weights of the loss (Figure 4)",
@@ -153,7 +153,7 @@ def _text(row: Row, name: str) -> str:
 
 
 def _seeds(results: Sequence[Result]) -> str:
-    """Mean and spread of the Dice over seeds, where there are several."""
+    """Return mean and spread of the Dice over seeds, if there are several."""
     lines = []
     for label in dict.fromkeys(result.label for result in results):
         values = [r.dice.value for r in results if r.label == label and r.dice.value is not None]

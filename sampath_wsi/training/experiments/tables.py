@@ -1,4 +1,4 @@
-"""Results of runs as tables: our scores with intervals, the same as in the paper, and what the paper printed."""
+"""Results of runs as tables: our scores with intervals, the same as in the paper, and the paper's printed numbers."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Result:
     run: Run
     data_set: str
     split: str
-    """How training and validation data were chosen; empty for a run that was not trained."""
+    """Name of the split into training and validation data; empty for a run that was not trained."""
     scores: Scores
 
     @property
     def label(self) -> str:
-        """The paper's name of its row."""
+        """The paper's name of the row."""
         return LABELS[self.run.row]
 
     @property
     def run_label(self) -> str:
-        """How it was trained, in words; empty for a run that was not."""
+        """Description of the training; empty for a run that was not trained."""
         return f"{self.split}, seed {self.run.seed}" if self.split else ""
 
     @property
     def scope(self) -> str:
-        """What Dice and IoU are taken of: the second of two classes (the gland), or the mean over all classes."""
+        """The class of Dice and IoU: the second of two (the gland), else ``macro``, the mean over all classes."""
         return self.scores.classes[-1] if len(self.scores.classes) == 2 else "macro"
 
     @property
@@ -66,7 +66,7 @@ class Result:
 
     @property
     def printed(self) -> Printed:
-        """What the paper printed."""
+        """Return the numbers that the paper printed."""
         return printed(self.run.row, self.data_set)
 
 
@@ -119,7 +119,7 @@ def read_results(data_set: str, paths: Iterable[Path]) -> tuple[Result, ...]:
 
 
 class Leakage(BaseModel):
-    """What is shown of ``leakage.json``, which ``prepare check`` writes."""
+    """The part of ``leakage.json`` (written by ``prepare check``) that reports show."""
 
     summary: str
 

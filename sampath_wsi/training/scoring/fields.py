@@ -99,7 +99,7 @@ def read_field_instances(data: PreparedData, field: Field) -> NDArray[np.int64]:
 
 
 def _layout(data: PreparedData, field: Field) -> tuple[tuple[int, int], list[tuple[slice, slice]]]:
-    """Height and width of the smallest rectangle around the samples, and their rows and columns in it."""
+    """Return height and width of the smallest rectangle around the samples, and their rows and columns in it."""
     left, top = min(s.x_px for s in field.samples), min(s.y_px for s in field.samples)
     windows = []
     for sample in field.samples:
@@ -212,6 +212,6 @@ def upsampled_labels(probability: NDArray[np.float32], shape: tuple[int, ...], o
 
 
 def _ramp(starts: list[int], size: int) -> NDArray[np.float32]:
-    """Weights of a window along an axis: they rise over the widest overlap of two neighbours."""
+    """Return weights of a window along an axis: they rise over the widest overlap of two neighbours."""
     steps = np.diff(starts)
     return blending_ramp(size, size - int(steps.min()) if len(steps) else 0)

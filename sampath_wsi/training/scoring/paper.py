@@ -1,4 +1,4 @@
-"""What the paper printed (Zhang et al., SAM-Path, MICCAI 2023 workshops), and how its columns were computed.
+"""The paper's printed results (Zhang et al., SAM-Path, MICCAI 2023 workshops), and how its columns were computed.
 
 Table 1 prints two metrics under each name. For BCSS, "Dice" is the share of labelled pixels that are right, A, and
 "IOU" is A / (2 - A). For CRAG, "Dice" is the Dice of the class gland, but "IOU" is the gland's recall in the rows of
@@ -57,14 +57,14 @@ class Printed(NamedTuple):
 
 
 class PaperScore(BaseModel):
-    """A number and how it comes about; the value is None where the counts do not define it."""
+    """A score and the way it is computed; the value is None where the counts do not define it."""
 
     value: float | None
     formula: str
 
 
 def printed(row: str, data_set: str) -> Printed:
-    """Return what Table 1 says of a row on a data set."""
+    """Return a row of Table 1 on a data set."""
     if data_set not in PRINTED[row]:
         return Printed()
     dice, iou = PRINTED[row][data_set]

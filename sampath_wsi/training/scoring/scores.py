@@ -1,4 +1,4 @@
-"""The files that a test leaves: ``scores.json`` for people and tables, ``counts.csv`` to score any part of it again.
+"""The files of a test: ``scores.json`` for people and tables, ``counts.csv`` to score any subset again.
 
 ``counts.csv`` has a row a field: ``field``, ``group``, ``split``, and the field's confusion matrix, row by row:
 ``true_I_predicted_J`` = pixels of class I (1, 2, ...) that were given class J (0 = none). The sum of any rows is the
@@ -27,7 +27,7 @@ SEED = 0
 
 _Model = TypeVar("_Model", bound=BaseModel)
 Usage = dict[str, int | float | str | None]
-"""How a model was used, by name."""
+"""Facts of a model's use, by name."""
 
 
 class Score(BaseModel):
@@ -49,7 +49,7 @@ class Seconds(BaseModel):
     """Mean seconds a field, without the first one if there are several."""
 
     mean: float
-    """Everything from file to label map."""
+    """From file to label map."""
     model: float
     """The model alone."""
 
@@ -68,7 +68,7 @@ class Scores(BaseModel):
     confusion: list[list[int]]
     """Row = true class, column 0 = predicted as none, column j = as class j."""
     scores: dict[str, Score]
-    """By name, as :meth:`sampath_wsi.metrics.ConfusionMatrix.scores`: what the data do not define is left out."""
+    """Scores by name, as :meth:`sampath_wsi.metrics.ConfusionMatrix.scores`; undefined ones are left out."""
     bootstrap: dict[str, int | float]
     """``level``, ``resamples`` and ``seed``."""
     as_in_the_paper: dict[str, PaperScore]

@@ -70,9 +70,9 @@ class _Model:
     """Field and image ``(H, W, 3)`` to labels ``(H, W)`` and the seconds that the model took."""
     device: torch.device
     used: Usage
-    """How it is used, for the record."""
+    """Facts of the model's use, for the record."""
     prompted: bool = False
-    """Whether it is shown where the truth is (vanilla SAM)."""
+    """Whether the model is prompted with points from the truth (vanilla SAM)."""
 
 
 def score_model(
@@ -255,7 +255,7 @@ def _count(
         raise DataError(
             f"{data.folder}: no pixel of the split {fields[0].split!r} is labelled", "Check its label maps."
         )
-    # The first one also pays for what is made ready once.
+    # The first one also pays for one-time preparations.
     mean, alone = np.mean(seconds[1:] or seconds, axis=0).round(4).tolist()
     return counts, Seconds(mean=mean, model=alone)
 
@@ -263,7 +263,7 @@ def _count(
 def _side_by_side(
     image: NDArray[np.uint8], truth: Labels, predicted: Labels, classes: tuple[TissueClass, ...]
 ) -> Image.Image:
-    """Draw image ``(H, W, 3)``, true and predicted labels ``(H, W)``; what is not labelled is faded in the truth."""
+    """Draw image ``(H, W, 3)``, true and predicted labels ``(H, W)``; unlabelled pixels are faded in the truth."""
     height, width = truth.shape
     scale = min(1.0, _PANEL_PX / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

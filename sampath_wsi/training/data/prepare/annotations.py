@@ -1,4 +1,4 @@
-"""Slides with annotations from QuPath: tiles at one resolution, with the classes of what was drawn."""
+"""Slides with annotations from QuPath: tiles at one resolution, with the classes of the annotations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _COLOURS = ((200, 0, 0), (150, 200, 150), (160, 90, 160), (50, 50, 50), (255, 20
 
 @dataclass(frozen=True)
 class AnnotatedSlide:
-    """One row of the sheet, with what its files say."""
+    """One row of the sheet, with the content of its files."""
 
     row: SheetRow
     info: SlideInfo
@@ -96,7 +96,7 @@ def prepare_annotations(
 
 
 def read_annotated_slides(sheet: Path) -> list[AnnotatedSlide]:
-    """Read a sheet, describe its slides and read what was drawn on them, before a pixel is read.
+    """Read a sheet, its slides' metadata and their annotations, before any pixel is read.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def _label_map_of_names(name: str, drawings: Sequence[Drawing]) -> LabelMap:
 
 
 def _cut(slide: AnnotatedSlide, painter: Painter, mpp: float, tile_px: int) -> Iterator[LabelledImage]:
-    """Cut the tiles with a label that cover what was drawn on a slide."""
+    """Cut the tiles that cover a slide's annotations and hold a label."""
     row, scale = slide.row, np.array(slide.info.mpp) / mpp
     width, height = (max(1, int(n)) for n in slide.info.size_level0_px * scale)
     fields = plan_fields(painter.bounds_level0_px() * np.tile(scale, 2), (width, height), tile_px)
@@ -184,7 +184,7 @@ def plan_fields(bounds_px: NDArray[np.float64], size_px: tuple[int, int], tile_p
     size = np.array(size_px)
     low, high = np.floor(bounds_px[:, :2]).astype(int), np.ceil(bounds_px[:, 2:]).astype(int)
     low, high = np.clip(low, 0, size - 1), np.clip(high, 1, size)
-    # What is smaller than a tile lies in its middle, unless that reached beyond the slide.
+    # An annotation smaller than a tile lies in its middle, unless the tile would reach beyond the slide.
     wanted = np.minimum(np.maximum(high - low, tile_px), size)
     low = np.clip(low - (wanted - (high - low)) // 2, 0, size - wanted)
     boxes = np.concatenate([low, low + wanted], axis=1).astype(float)

@@ -71,7 +71,7 @@ def read_drawing(path: Path, slide: SlideInfo) -> Drawing:
 
 
 def label_drawing(drawing: Drawing, label_map: LabelMap) -> tuple[Painter, list[str]]:
-    """Give every area its label, and warn how many have no class and were left out.
+    """Give every area its label, and warn of the number of areas without a class, which are left out.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Label maps: which codes of a mask, or names of annotations, mean which class. Configuration, not code.
+"""Label maps: the codes of masks and the names of annotations that mean each class. Configuration, not code.
 
 A label map is a YAML file; those of BCSS, CRAG and GlaS lie in ``label_maps/`` beside this module. Its keys are the
 fields of :class:`LabelMap`.
@@ -27,14 +27,14 @@ _UNKNOWN = 255
 
 
 class MappedClass(TissueClass):
-    """One class, and what stands for it: codes of masks (each with its name in the data set), names of annotations."""
+    """One class, and its names in the data: codes of masks (with names in the data set), names of annotations."""
 
     codes: dict[Code, str] = Field(default_factory=dict)
     names: tuple[str, ...] = ()
 
 
 class LabelMap(Options):
-    """The classes of a data set and what stands for them in its files."""
+    """The classes of a data set and their codes and names in its files."""
 
     name: str
     """name of the data set"""
@@ -74,7 +74,7 @@ class LabelMap(Options):
 
     @property
     def codes(self) -> list[int]:
-        """All codes that are listed."""
+        """The codes that are listed."""
         return [code for c in self.classes for code in c.codes] + list(self.ignored)
 
     @cached_property
@@ -89,7 +89,7 @@ class LabelMap(Options):
 
     @cached_property
     def label_of_name(self) -> dict[str, int]:
-        """Label by class name of an annotation; 0 for the names to ignore."""
+        """Label by class name of an annotation; 0 for names to ignore."""
         known = {name: label for label, c in enumerate(self.classes, 1) for name in (c.name, *c.names)}
         return known | dict.fromkeys(self.ignored_names, 0)
 
