@@ -18,7 +18,7 @@ from sampath_wsi.results import RunResults, SlideResults
 if TYPE_CHECKING:
     from sampath_wsi.cohort.table import SlideOutcome
 
-# So many failures are printed with their reasons.
+# So many failures are printed with their reasons, and so many warnings.
 _MOST_REASONS = 20
 
 
@@ -119,7 +119,7 @@ def _read_settings(config: str | None) -> dict[str, Any] | None:
 def print_outcomes(
     outcomes: Sequence[SlideOutcome], results: Path, *, table: Path, page: Path | None, took: str = ""
 ) -> None:
-    """Print the last lines of a run: how many slides are done, which are not and why, and where everything is.
+    """Print the last lines of a run: how many slides are done, which are not and why, warnings, where everything is.
 
     Of ``results``, ``table`` and ``page`` only those that exist are named.
 
@@ -130,12 +130,13 @@ def print_outcomes(
     """
     missing = [outcome for outcome in outcomes if outcome.state != "done"]
     print(f"{len(outcomes) - len(missing)} of {len(outcomes)} slides are done{took}.")
-    for outcome in missing[:_MOST_REASONS]:
-        print(f"  {outcome.slide}: {outcome.reason}")
-    if len(missing) > _MOST_REASONS:
-        print(f"  and {len(missing) - _MOST_REASONS} more, see the table")
+    _print_reasons([f"{outcome.slide}: {outcome.reason}" for outcome in missing])
     if missing:
         print("Mend these slides or leave them out, then give the same command again: what is finished stays.")
+    warned = [outcome for outcome in outcomes if outcome.warnings]
+    if warned:
+        print(f"{len(warned)} of {len(outcomes)} with warnings:")
+        _print_reasons([f"{outcome.slide}: {'; '.join(outcome.warnings)}" for outcome in warned])
     run = RunResults(results)
     places = {
         "Page": page if page is not None and page.exists() else None,
@@ -146,6 +147,13 @@ def print_outcomes(
     for what, place in places.items():
         if place is not None:
             print(f"  {what:11} {place}")
+
+
+def _print_reasons(lines: Sequence[str]) -> None:
+    for line in lines[:_MOST_REASONS]:
+        print(f"  {line}")
+    if len(lines) > _MOST_REASONS:
+        print(f"  and {len(lines) - _MOST_REASONS} more, see the table")
 
 
 def shown_from(path: Path, start: Path) -> Path:
@@ -180,11 +188,11 @@ def evaluate(
 def show(
     results: Annotated[Path, typer.Argument(help="The folder of all results.")] = Path("results"), as_json: Json = False
 ) -> None:
-    """Print where the results of a run lie, and the Dice of slides whose true class map is known.
+    """Print where the results of a run lie, their warnings, and the Dice of slides whose true class map is known.
 
     Example: sampath-wsi show results
     """
-    from sampath_wsi.cohort.table import files_of, read_dice
+    from sampath_wsi.cohort.table import files_of, read_dice, read_json
 
     run = RunResults(results)
     if not run.slides():
@@ -193,17 +201,26 @@ def show(
     unfinished = [slide.folder.name for slide in run.slides() if slide not in finished]
     files = [{text: path for text, path in files_of(slide).items() if path.exists()} for slide in finished]
     scores = [read_dice(slide.evaluation) for slide in finished]
+    summaries = [read_json(slide.summary_file) for slide in finished]
     if as_json:
         slides = [
-            {"slide": slide.folder.name, "files": {path.name: str(path) for path in paths.values()}, "dice": dice}
-            for slide, paths, dice in zip(finished, files, scores, strict=True)
+            {
+                "slide": slide.folder.name,
+                "model": summary.get("model"),
+                "warnings": summary.get("warnings", []),
+                "files": {path.name: str(path) for path in paths.values()},
+                "dice": dice,
+            }
+            for slide, summary, paths, dice in zip(finished, summaries, files, scores, strict=True)
         ]
         cohort = {"page": str(run.page), "table": str(run.table)}
         print(json.dumps({"cohort": cohort, "slides": slides, "unfinished": unfinished}, indent=2))
         return
     print(f"Cohort's page:  {run.page}\nCohort's table: {run.table}")
-    for slide, paths, dice in zip(finished, files, scores, strict=True):
+    for slide, summary, paths, dice in zip(finished, summaries, files, scores, strict=True):
         print(f"\nSlide {slide.folder.name}")
+        for warning in summary.get("warnings", []):
+            print(f"  warning: {warning}")
         for text, path in paths.items():
             print(f"  {text:36} {path}")
         if dice:

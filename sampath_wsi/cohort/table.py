@@ -110,11 +110,18 @@ class SlideOutcome:
     summary: Summary | None = None
     dice: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful about the result; empty where there is none."""
+        return self.summary.warnings if self.summary else ()
+
 
 def read_cohort(
     slides: Iterable[SheetRow], results: Path, config: Mapping[str, Any] | None = None
 ) -> list[SlideOutcome]:
-    """Read the outcomes of a sheet's slides: those without a result first, otherwise in the order of the sheet.
+    """Read the outcomes of a sheet's slides: first those without a result, then those with warnings.
+
+    Otherwise they stand in the order of the sheet.
 
     Steps that neither the sheet nor the configuration asks for (any more) do not count, even where they failed once.
 
@@ -133,7 +140,7 @@ def read_cohort(
     """
     unwanted = [] if config is None else _not_configured(load_config({**config, "slides": "-"}))
     outcomes = [_outcome(row, RunResults(results).slide(row.slide), unwanted) for row in slides]
-    return sorted(outcomes, key=lambda outcome: get_args(State).index(outcome.state))
+    return sorted(outcomes, key=lambda outcome: (get_args(State).index(outcome.state), not outcome.warnings))
 
 
 def _not_configured(config: Config) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from sampath_wsi.results import RunResults
 from sampath_wsi.runs.sheet import SheetRow
 
 
-def outcome(number: int, folder: Path, reason: str = "") -> SlideOutcome:
+def outcome(number: int, folder: Path, reason: str = "", warnings: tuple[str, ...] = ()) -> SlideOutcome:
     slide = f"s{number}"
     if reason:
         return SlideOutcome(slide, RunResults(folder).slide(slide), {}, "failed", reason)
     numbers = {"mpp": (0.5, 0.5), "mpp_source": "metadata", "model": "m", "tiles": 1, "tissue_mm2": 1.0, "classes": {}}
-    summary = Summary.model_validate({"slide": slide, "file": "f", "weights_sha256": "0", **numbers})
+    summary = Summary.model_validate(
+        {"slide": slide, "file": "f", "weights_sha256": "0", "warnings": warnings, **numbers}
+    )
     return SlideOutcome(slide, RunResults(folder).slide(slide), {}, "done", summary=summary)
 
 
@@ -48,6 +51,29 @@ def test_of_many_failures_the_table_tells_the_rest(tmp_path: Path, capsys: pytes
     assert lines[0] == "0 of 50 slides are done."
     assert sum(": tile: no." in line for line in lines) == 20
     assert "  and 30 more, see the table" in lines
+
+
+def test_warnings_stand_after_failures_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    doubtful = outcome(1, tmp_path, warnings=("the slide is dark", "all is Tumor"))
+    print_outcomes(
+        [outcome(0, tmp_path, "tile: no."), doubtful, outcome(2, tmp_path)], tmp_path, table=tmp_path / "t", page=None
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "2 of 3 slides are done.",
+        "  s0: tile: no.",
+        "Mend these slides or leave them out, then give the same command again: what is finished stays.",
+        "1 of 3 with warnings:",
+        "  s1: the slide is dark; all is Tumor",
+    ]
+
+
+def test_show_tells_warnings_to_people_and_programs(tmp_path: Path) -> None:
+    summary = outcome(1, tmp_path, warnings=("the slide is dark",)).summary
+    assert summary is not None
+    write_json(tmp_path / "slides" / "s1" / "summary.json", summary.model_dump(mode="json"))
+    assert "  warning: the slide is dark\n" in CliRunner().invoke(app, ["show", str(tmp_path)]).output
+    (shown,) = json.loads(CliRunner().invoke(app, ["show", str(tmp_path), "--json"]).output)["slides"]
+    assert (shown["model"], shown["warnings"]) == ("m", ["the slide is dark"])
 
 
 @pytest.mark.parametrize(("status", "code"), [("failed", 2), ("running", 0)])
