@@ -75,7 +75,7 @@ def open_alone(growing: Path, result: Path) -> int:
         os.close(file)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write readable, strictly valid JSON in one step."""
     with written_aside(path) as aside:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -85,10 +85,10 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_table(
     path: Path,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, object]],
     *,
     delimiter: str = ",",
-    shown: Callable[[Any], Any] = lambda cell: cell,
+    shown: Callable[[Any], object] = lambda cell: cell,
 ) -> None:
     """Write rows as CSV in one step: the columns of all rows, in order of appearance; missing cells are empty.
 

@@ -22,7 +22,7 @@ is level-0 pixel 1792 and map pixel 224, and spans 2048 level-0 pixels and 256 m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -222,13 +222,13 @@ class TileGrid:
         sx, sy = self.level0_px_per_map_px
         return sx, sy, float(self.region_x_level0_px), float(self.region_y_level0_px)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return a JSON object; ``tiles`` as runs ``[first, count]`` of consecutive indices."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {**fields, "tiles": _runs(self.tiles)}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> TileGrid:
+    def from_json(cls, fields: Mapping[str, Any]) -> TileGrid:
         """Invert :meth:`to_json`."""
         tiles = tuple(tile for first, count in fields["tiles"] for tile in range(first, first + count))
         return cls(**{**fields, "tiles": tiles})

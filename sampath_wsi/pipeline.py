@@ -38,7 +38,7 @@ def tile_request(
     row: SheetRow,
     *,
     model: str | Path | CustomModel = "demo",
-    options: TileOptions | Mapping[str, Any] | None = None,
+    options: TileOptions | Mapping[str, object] | None = None,
     mpp_source: MppSource = "sample sheet",
 ) -> TileRequest:
     """Open a slide, and return how it is to be tiled for a model.
@@ -74,7 +74,7 @@ def tile(
 
 def ready_model(
     model: str | Path | CustomModel,
-    options: InferOptions | Mapping[str, Any] | None = None,
+    options: InferOptions | Mapping[str, object] | None = None,
     *,
     threads: int | None = None,
     hold: bool = True,
@@ -107,7 +107,7 @@ def infer(
 def stitch(
     probabilities: Path,
     out: Path,
-    options: StitchOptions | Mapping[str, Any] | None = None,
+    options: StitchOptions | Mapping[str, object] | None = None,
     *,
     threads: int = 2,
     progress: Progress | None = None,
@@ -121,7 +121,7 @@ def stitch(
 def vectorize(
     segmentation: Path,
     out: Path,
-    options: VectorizeOptions | Mapping[str, Any] | None = None,
+    options: VectorizeOptions | Mapping[str, object] | None = None,
     *,
     progress: Progress | None = None,
 ) -> VectorizeResult:
@@ -157,10 +157,10 @@ class SlideAndStages(TypedDict, total=False):
     """An image of the whole slide, not 0 where there is tissue, in place of detection."""
     roi: str | Path | None
     """QuPath annotations (GeoJSON) that limit what is segmented."""
-    tile: TileOptions | Mapping[str, Any] | None
-    infer: InferOptions | Mapping[str, Any] | None
-    stitch: StitchOptions | Mapping[str, Any] | None
-    vectorize: VectorizeOptions | Mapping[str, Any] | None
+    tile: TileOptions | Mapping[str, object] | None
+    infer: InferOptions | Mapping[str, object] | None
+    stitch: StitchOptions | Mapping[str, object] | None
+    vectorize: VectorizeOptions | Mapping[str, object] | None
 
 
 def segment_slide(

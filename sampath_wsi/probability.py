@@ -46,7 +46,7 @@ def to_bytes(probability: Any, class_axis: int) -> Any:
     return stored
 
 
-def argmax_label(probability: NDArray[Any]) -> NDArray[np.uint8]:
+def argmax_label(probability: NDArray[np.number]) -> NDArray[np.uint8]:
     """Return the labels (class + 1) of ``(class, y, x)`` probabilities; 0 where all are zero. The first of equals wins.
 
     A running maximum: many times faster than ``argmax`` along the first axis.
@@ -62,7 +62,7 @@ def argmax_label(probability: NDArray[Any]) -> NDArray[np.uint8]:
     return label
 
 
-def entropy_percent(probability: NDArray[Any]) -> NDArray[np.uint8]:
+def entropy_percent(probability: NDArray[np.number]) -> NDArray[np.uint8]:
     """Return how evenly probability is spread over the classes, in percent of the most that is possible.
 
     The Shannon entropy in bits, ``-sum p log2 p``, over ``log2(number of classes)``: 0 where one class is certain, 100

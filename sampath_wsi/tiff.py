@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import tifffile
@@ -171,7 +171,7 @@ def write_ome_tiff(
         write_levels(shapes, strips(), lambda strip: halve(even(strip)), write_level, path.parent)
 
 
-def _ome(picture: Picture) -> dict[str, Any]:
+def _ome(picture: Picture) -> dict[str, object]:
     """Return the OME metadata as tifffile takes them."""
     channel: dict[str, object] = {"Name": [picture.channel]}
     if picture.palette is None:

@@ -10,11 +10,12 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import annotated_types
 import typer
+from pydantic.fields import FieldInfo
 
 from sampath_wsi.options import Options
 
 Command = TypeVar("Command", bound=Callable[..., None])
-Flags = dict[str, Any]
+Flags = dict[str, object]
 """Options by name, as they were given."""
 
 
@@ -36,7 +37,7 @@ def flags_of(model: type[Options], *, without: Collection[str] = ()) -> Callable
         ]
 
         @wraps(command)
-        def run(*arguments: Any, **given: Any) -> None:
+        def run(*arguments: object, **given: object) -> None:
             return command(*arguments, options={name: given.pop(name) for name in fields}, **given)
 
         own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()]
@@ -47,7 +48,7 @@ def flags_of(model: type[Options], *, without: Collection[str] = ()) -> Callable
     return decorate
 
 
-def _flag(name: str, field: Any) -> Any:
+def _flag(name: str, field: FieldInfo) -> object:
     """Return the annotation from which Typer makes a flag."""
     limits = [*field.metadata, *(m for part in get_args(field.annotation) for m in getattr(part, "__metadata__", ()))]
     found = [*limits, *(m for limit in limits for m in getattr(limit, "metadata", ()))]

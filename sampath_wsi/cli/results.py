@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -104,7 +104,7 @@ def cohort(
         raise typer.Exit(2)
 
 
-def _read_settings(config: str | None) -> dict[str, Any] | None:
+def _read_settings(config: str | None) -> dict[str, object] | None:
     if not config:
         return None
     try:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sampath_wsi.errors import one_line
 from sampath_wsi.machine.stopping import stoppable
@@ -18,14 +17,14 @@ from sampath_wsi.runs.record import recorded
 
 log = logging.getLogger("sampath_wsi")
 
-given_options: Mapping[str, Any] = {}
+given_options: Mapping[str, object] = {}
 """All options of the command that runs, with the defaults of those that were not given (see cli.help)."""
 
 
 class StageRun:
     """A running stage: collects facts for its record and shows its progress."""
 
-    def __init__(self, stage: str, facts: dict[str, Any]) -> None:
+    def __init__(self, stage: str, facts: dict[str, object]) -> None:
         self.stage = stage
         self.facts = facts
         self._display = Display(stage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -168,7 +168,7 @@ def _records_of_parts(record: Path | None) -> list[Path]:
     return [] if record is None else sorted(record.parent.glob(f"{record.stem}-*-of-*.json"))
 
 
-def _together(record: Path | None) -> dict[str, Any]:
+def _together(record: Path | None) -> dict[str, object]:
     """Return facts from the records of the parts: all devices, and the sum of the jobs' times."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in _records_of_parts(record)]
     if not runs:

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import yaml
@@ -111,7 +110,7 @@ def write_page(
     *,
     table: Path | None = None,
     card: ModelCard | None = None,
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> None:
     """Write the cohort's page: table, plots, a picture of every slide with its numbers, and the provenance.
 

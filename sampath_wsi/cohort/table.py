@@ -117,7 +117,7 @@ class SlideOutcome:
 
 
 def read_cohort(
-    slides: Iterable[SheetRow], results: Path, config: Mapping[str, Any] | None = None
+    slides: Iterable[SheetRow], results: Path, config: Mapping[str, object] | None = None
 ) -> list[SlideOutcome]:
     """Read the outcomes of a sheet's slides: first those without a result, then those with warnings.
 

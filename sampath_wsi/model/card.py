@@ -215,9 +215,9 @@ class ModelCard(_Record):
     mean: Triple = IMAGENET_MEAN
     std: SpreadTriple = IMAGENET_STD
     encoders: tuple[EncoderProvenance, ...] = ()
-    recipe: dict[str, Any] = {}
+    recipe: dict[str, object] = {}
     data: str = ""
-    scores: dict[str, Any] = {}
+    scores: dict[str, object] = {}
     licence: str = ""
     limitations: str = ""
     weights_sha256: str | None = None

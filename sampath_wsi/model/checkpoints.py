@@ -92,7 +92,7 @@ def read_checkpoint(path: Path, *, allowed: Sequence[type] = (), trust: bool = F
     return _read_with_placeholders(path)
 
 
-def tensors_of(record: Any, path: Path, *entries: str) -> State:
+def tensors_of(record: object, path: Path, *entries: str) -> State:
     """Return the state dict in a checkpoint.
 
     Parameters
@@ -144,38 +144,38 @@ def _foreign_globals(path: Path) -> list[str]:
         return []
 
 
-class _Placeholder(dict[Any, Any]):
+class _Placeholder(dict[object, object]):
     """Stands for an object of a class that is not loaded; accepts every call of unpickling."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__()
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """Leave the object's state out."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> _Placeholder:
+    def __call__(self, *args: object, **kwargs: object) -> _Placeholder:
         return self
 
     def __hash__(self) -> int:  # type: ignore[override]
         return id(self)
 
-    def append(self, item: Any) -> None:
+    def append(self, item: object) -> None:
         """Leave the item out."""
 
-    def extend(self, items: Any) -> None:
+    def extend(self, items: object) -> None:
         """Leave the items out."""
 
     add = append
 
 
 class _InertUnpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str) -> Any:
+    def find_class(self, module_name: str, global_name: str) -> object:
         if (module_name, global_name) in _PLAIN:
             return super().find_class(module_name, global_name)
         return _Placeholder
 
 
-def _read_with_placeholders(path: Path) -> Any:
+def _read_with_placeholders(path: Path) -> object:
     if not zipfile.is_zipfile(path):
         raise _unreadable(path, "only torch's zip format can be read with --trust")
     pickle_module = types.SimpleNamespace(Unpickler=_InertUnpickler, __name__="inert pickle")

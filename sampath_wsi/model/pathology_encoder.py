@@ -122,7 +122,7 @@ def _build_vit(spec: PathologyEncoderSpec, grid: int) -> Any:
         raise ModelError(f"timm cannot build '{spec.name}' with {spec.kwargs}: {error}", remedy) from error
 
 
-def _is_plain(model: Any) -> bool:
+def _is_plain(model: nn.Module) -> bool:
     return (
         isinstance(model, timm.models.VisionTransformer)
         and type(model.patch_embed) is timm.layers.patch_embed.PatchEmbed

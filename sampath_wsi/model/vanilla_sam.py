@@ -108,7 +108,7 @@ def load_vanilla_sam(name_or_path: str | Path) -> Any:
     return sam.requires_grad_(False)
 
 
-def dots_of_instances(instances: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+def dots_of_instances(instances: NDArray[np.integer]) -> NDArray[np.int64]:
     """Return one dot in each instance: the pixel farthest from its border, of several the first row by row.
 
     Parameters

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -74,7 +74,7 @@ class Options(BaseModel):
         return read
 
     @classmethod
-    def of(cls, given: Self | Mapping[str, Any] | None, where: str) -> Self:
+    def of(cls, given: Self | Mapping[str, object] | None, where: str) -> Self:
         """Return options from options, from a mapping, or the defaults.
 
         Raises
@@ -109,7 +109,7 @@ class Options(BaseModel):
         return as_flags(given)
 
 
-def _types(annotation: Any) -> set[object]:
+def _types(annotation: object) -> set[object]:
     """Return the types that an annotation allows."""
     if get_origin(annotation) is Annotated:
         return _types(get_args(annotation)[0])

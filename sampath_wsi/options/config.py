@@ -53,12 +53,12 @@ class Config(Options):
     """the paper's experiments (targets experiment_bcss, experiment_crag, experiment_glas, sweep_bcss, ...)"""
 
     @property
-    def segmentation(self) -> dict[str, Any]:
+    def segmentation(self) -> dict[str, object]:
         """Return the part of the configuration that decides about segmentation (all but training), as a JSON object."""
         return self.model_dump(mode="json", exclude={"training", "smoke", "experiments"})
 
 
-def load_config(config: Mapping[str, Any]) -> Config:
+def load_config(config: Mapping[str, object]) -> Config:
     """Check a configuration and fill in what it leaves out. Keys that have a new name count, with a warning.
 
     Raises
@@ -94,7 +94,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return content or {}
 
 
-def with_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+def with_settings(config: Mapping[str, object], settings: Sequence[str]) -> dict[str, Any]:
     """Return a configuration with ``key=value`` set; a section that is set keeps its other keys.
 
     Raises
@@ -109,7 +109,7 @@ def with_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[st
     return changed
 
 
-def parse_setting(setting: str, example: str) -> tuple[list[str], Any]:
+def parse_setting(setting: str, example: str) -> tuple[list[str], object]:
     """Return the parts of the key, which dots join, and the value of ``key=value``; the value is YAML.
 
     Raises
@@ -127,7 +127,7 @@ def parse_setting(setting: str, example: str) -> tuple[list[str], Any]:
         raise ConfigError(f"the value of '{setting}' is not YAML", "Quote it.") from error
 
 
-def _with(config: dict[str, Any], parts: list[str], value: Any, setting: str) -> dict[str, Any]:
+def _with(config: dict[str, object], parts: list[str], value: object, setting: str) -> dict[str, object]:
     below = config.get(parts[0])
     if len(parts) > 1:
         if not isinstance(below, dict | None):
@@ -138,7 +138,7 @@ def _with(config: dict[str, Any], parts: list[str], value: Any, setting: str) ->
     return {**config, parts[0]: value}
 
 
-def _taken(config: dict[str, Any], parts: list[str]) -> tuple[bool, Any]:
+def _taken(config: dict[str, object], parts: list[str]) -> tuple[bool, object]:
     """Take a key out of a configuration; return whether it was there, and its value."""
     *sections, key = parts
     for name in sections:

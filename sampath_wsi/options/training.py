@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -25,7 +25,7 @@ class TrainingOptions(Options):
     """the data to prepare: annotations, bcss, crag, glas, synthetic or synthetic-glands"""
     source: Text = "config/annotated.tsv"
     """the sheet of annotated slides, or the folder of the download; not used for synthetic data"""
-    prepare: dict[str, Any] = Field(default_factory=dict)
+    prepare: dict[str, object] = Field(default_factory=dict)
     """options of the command `prepare`, such as {mpp: 0.5, tile_px: 1024}"""
     recipe: Text = "config/experiments/annotations.yaml"
     """the recipe (YAML) that says how it is trained"""

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import geojson
 import numpy as np
@@ -276,7 +275,7 @@ def _parse(value: object, depth: int) -> BaseGeometry:
     return shapely.geometry.shape(parsed)
 
 
-def _closed(rings: Any) -> Any:
+def _closed(rings: object) -> object:
     """Close rings that do not end where they began, as some tools write them; leave anything else to the checks."""
     if not isinstance(rings, list):
         return rings

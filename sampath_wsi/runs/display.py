@@ -23,7 +23,10 @@ from sampath_wsi.cli.run import StandardErrorHandler
 from sampath_wsi.errors import one_line
 from sampath_wsi.progress import Display, duration
 
-# How this program's own last words begin.
+Message = dict[str, Any]
+"""The fields of one of Snakemake's messages."""
+
+# How this program's own last message begins.
 _OWN = "sampath-wsi: "
 # So many jobs that run are named beside the progress.
 _NAMED = 2
@@ -94,30 +97,30 @@ class LogHandler(LogHandlerBase):
         log.removeHandler(self._to_standard_error)
         super().close()
 
-    def _run_info(self, said: dict[str, Any]) -> None:
+    def _run_info(self, said: Message) -> None:
         total = (said.get("stats") or {}).get("total")
         if total and not self.common_settings.dryrun:
             self._show(0, int(total))
 
-    def _job_info(self, said: dict[str, Any]) -> None:
+    def _job_info(self, said: Message) -> None:
         slide = dict(said["wildcards"] or {}).get("slide", "")
         where = str(next(iter(said["log"] or ()), ""))
         self.jobs[said["jobid"]] = Job(said["rule_name"], slide, said["reason"], where, time.monotonic())
         self._tell_what_runs()
 
-    def _job_finished(self, said: dict[str, Any]) -> None:
+    def _job_finished(self, said: Message) -> None:
         job = self.jobs.pop(said["job_id"], None)
         if job is not None and job.step != "all":
             log.info("%s, %s", job, duration(time.monotonic() - job.begun_s))
         self._tell_what_runs()
 
-    def _job_error(self, said: dict[str, Any]) -> None:
+    def _job_error(self, said: Message) -> None:
         job = self.jobs.pop(said["jobid"], None)
         if job is not None:
             log.error("%s FAILED: %s (%s)", job, _reason(job), _seen_by_user(job.log))
         self._tell_what_runs()
 
-    def _progress(self, said: dict[str, Any]) -> None:
+    def _progress(self, said: Message) -> None:
         self._show(said["done"], said["total"])
 
     def _show(self, done: int, total: int) -> None:
@@ -125,7 +128,7 @@ class LogHandler(LogHandlerBase):
         self.shown = self.shown or Display("run", rate_from=_ENOUGH_STEPS)
         self._tell_what_runs()
 
-    def _error(self, said: dict[str, Any]) -> None:
+    def _error(self, said: Message) -> None:
         if said.get("exception") not in _OF_JOBS:
             self._tell(logging.ERROR, str(said["msg"]))
 

@@ -31,7 +31,7 @@ def recorded(stage: str, record: Path | None) -> Iterator[dict[str, Any]]:
         Where the record goes; None keeps none.
     """
     begun = time.monotonic()
-    facts: dict[str, Any] = {}
+    facts: dict[str, object] = {}
     if record is not None:
         write_json(record, {"stage": stage, "status": "running"})
     try:
@@ -63,7 +63,7 @@ def _since(begun_s: float) -> float:
     return round(time.monotonic() - begun_s, 3)
 
 
-def _try_write(record: Path, value: dict[str, Any]) -> None:
+def _try_write(record: Path, value: dict[str, object]) -> None:
     try:
         write_json(record, value)
     except OSError as error:  # the disk is full, say: the first error is the one to report

@@ -106,7 +106,7 @@ def write_images(
     probability = Shards(read_array(group, "0"))
     corner_um = (frame.corner_level0_px[0] * grid.mpp_x, frame.corner_level0_px[1] * grid.mpp_y)
 
-    def percent(of: Callable[[NDArray[np.generic]], Pixels], channels: slice, part: Part) -> Pixels:
+    def percent(of: Callable[[NDArray[np.number]], Pixels], channels: slice, part: Part) -> Pixels:
         """Return a function of the probabilities of some classes, and 0 where the map has no class."""
         labelled: NDArray[np.bool_] = labels.read(*part) > 0
         found = labelled.view(np.uint8)

@@ -85,7 +85,7 @@ class Provenance:
     kind: Kind
     slide: SlideRecord
     grid: TileGrid
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     model: ModelRecord | None = None
     versions: Mapping[str, int] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Provenance:
             stage = _STAGE_OF[self.kind]
             object.__setattr__(self, "versions", {stage: VERSIONS[stage]})
 
-    def followed_by(self, kind: Kind, options: Mapping[str, Any], *, model: ModelRecord | None = None) -> Provenance:
+    def followed_by(self, kind: Kind, options: Mapping[str, object], *, model: ModelRecord | None = None) -> Provenance:
         """Return the provenance of a store that the next stage makes of this one."""
         stage = _STAGE_OF[kind]
         return replace(
@@ -114,7 +114,7 @@ class Provenance:
         """SHA-256 of all that determines the data: the name of the store's content."""
         record = self.to_json()
         for path in _NAMES:
-            section = record
+            section: dict[str, Any] = record
             for name in path[:-1]:
                 section = section[name] or {}
             section.pop(path[-1], None)
@@ -137,7 +137,7 @@ class Provenance:
             raise StoreError(f"a {self.kind} store records no model", "Make it anew.")
         return self.model
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the record as a JSON object."""
         return {
             "format_version": FORMAT_VERSION,
@@ -196,8 +196,8 @@ class Provenance:
         return ", ".join(dict.fromkeys(found)) or "nothing"
 
 
-def _flat(record: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(record: Mapping[str, object], path: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for key, value in record.items():
         flat |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
     return flat

@@ -313,7 +313,7 @@ def _count_files(path: Path) -> dict[str, int]:
     return counts
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
+def _read_record(path: Path) -> dict[str, object] | None:
     record = _read_attributes(path).get(_KEY)
     return record if isinstance(record, dict) else None
 

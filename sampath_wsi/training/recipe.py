@@ -227,6 +227,6 @@ def with_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[st
     return content
 
 
-def _spell_out(content: dict[str, Any]) -> None:
+def _spell_out(content: dict[str, object]) -> None:
     if isinstance(name := content.get("architecture"), str):
         content["architecture"] = template_card(name).architecture.model_dump(mode="json")

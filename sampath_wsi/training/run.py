@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ class Run:
             leftover.unlink()
 
     @property
-    def _description(self) -> dict[str, Any]:
+    def _description(self) -> dict[str, object]:
         splits = "".join(f"{sample.sample},{sample.split}\n" for sample in self.data.samples)
         samples = {"samples": len(self.data.samples), "splits_sha256": hashlib.sha256(splits.encode()).hexdigest()}
         return {"recipe": self.recipe.model_dump(mode="json"), "data": self.data.info.model_dump(mode="json") | samples}
@@ -156,7 +156,7 @@ class Run:
         return self.last
 
 
-def write_checkpoint(path: Path, record: dict[str, Any]) -> None:
+def write_checkpoint(path: Path, record: Mapping[str, object]) -> None:
     """Write a checkpoint beside ``path`` and rename it, so that there is always a whole one.
 
     Raises

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -184,18 +183,18 @@ class TrainingTiles:
         if self.val_tiles < world:
             raise DataError(f"the validation has {self.val_tiles} tiles for {world} devices", "Use fewer devices.")
 
-    def training(self, epoch: int, first_batch: int = 0) -> DataLoader[Any]:
+    def training(self, epoch: int, first_batch: int = 0) -> DataLoader[object]:
         """Read the batches of an epoch (or errors) from one of them on; they depend on seed and epoch alone."""
         keys = epoch_keys(len(self._train), self._recipe.seed, epoch, self._recipe.tiles_per_epoch)
         return self._load(self._train, share_of(keys, self._recipe.batch_size, self._rank, self._world)[first_batch:])
 
-    def validation(self) -> DataLoader[Any]:
+    def validation(self) -> DataLoader[object]:
         """Read this process's batches of the validation (or errors)."""
         share = [(0, index) for index in range(self._rank, self.val_tiles, self._world)]
         size = self._recipe.batch_size // self._world
         return self._load(self._val, [share[first : first + size] for first in range(0, len(share), size)])
 
-    def _load(self, tiles: TileDataset, batches: list[list[Key]]) -> DataLoader[Any]:
+    def _load(self, tiles: TileDataset, batches: list[list[Key]]) -> DataLoader[object]:
         return DataLoader(
             tiles,
             batch_sampler=batches,
@@ -206,7 +205,7 @@ class TrainingTiles:
         )
 
 
-def _collated(batch: Any) -> Any:
+def _collated(batch: object) -> object:
     """Return a batch as it is: batches are put together where they are read."""
     return batch
 

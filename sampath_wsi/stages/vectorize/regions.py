@@ -52,7 +52,7 @@ class Regions:
         return len(self.label)
 
 
-def group(n: int, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int32]:
+def group(n: int, a: NDArray[np.number], b: NDArray[np.number]) -> NDArray[np.int32]:
     """Number the groups into which links ``a - b`` join ``n`` nodes, ascending by the first node of each."""
     links = coo_array((np.ones(len(a), dtype=np.bool_), (a, b)), shape=(n, n))
     count, found = connected_components(links, directed=False)
@@ -65,7 +65,7 @@ def group(n: int, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int32]:
     return numbers
 
 
-def connected_regions(labels: NDArray[Any]) -> Regions:
+def connected_regions(labels: NDArray[np.number]) -> Regions:
     """Find the 4-connected regions of a non-empty ``(height, width)`` label map."""
     height, width = labels.shape
     starts = np.empty((height, width), dtype=np.bool_)
@@ -93,7 +93,7 @@ def connected_regions(labels: NDArray[Any]) -> Regions:
     )
 
 
-def region_sums(regions: Regions, channels: NDArray[Any]) -> NDArray[np.float64]:
+def region_sums(regions: Regions, channels: NDArray[np.number]) -> NDArray[np.float64]:
     """Add up every channel over every region; exact for integers.
 
     Parameters
@@ -123,13 +123,13 @@ def borders(regions: Regions) -> Ints:
     return np.stack([pair // len(regions), pair % len(regions), length], axis=1)
 
 
-def _pair(a: NDArray[Any], b: NDArray[Any], n: int) -> Ints:
+def _pair(a: NDArray[np.number], b: NDArray[np.number], n: int) -> Ints:
     """Return one number for each unordered pair of numbers below ``n``: the lesser is ``pair // n``."""
     pair: Ints = np.minimum(a, b).astype(np.int64) * n + np.maximum(a, b)
     return pair
 
 
-def _sums(index: NDArray[Any], weights: NDArray[Any], n: int) -> Ints:
+def _sums(index: NDArray[np.number], weights: NDArray[np.number], n: int) -> Ints:
     return np.bincount(index, weights=weights, minlength=n).astype(np.int64)
 
 

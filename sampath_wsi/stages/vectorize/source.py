@@ -52,7 +52,7 @@ class Readable(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype: ...
 
     def read(self, *window: slice) -> NDArray[Any]: ...
 
@@ -68,7 +68,7 @@ class MapFrame:
     offset_level0_px: tuple[float, float]
     far_corner_level0_px: tuple[float, float] = (math.inf, math.inf)
 
-    def to_level0_px(self, xy_map_px: NDArray[Any]) -> NDArray[np.float64]:
+    def to_level0_px(self, xy_map_px: NDArray[np.number]) -> NDArray[np.float64]:
         """Transform ``(..., 2)`` points of the map to the frame of the file."""
         xy: NDArray[np.float64] = np.multiply(xy_map_px, self.scale_level0_px_per_map_px) + self.offset_level0_px
         return xy
@@ -128,7 +128,7 @@ class Source:
         """Read ``(height, width)`` label values."""
         return self.label_array.read(*window.slices).astype(np.uint8, copy=False)
 
-    def probabilities(self, window: Window) -> NDArray[Any]:
+    def probabilities(self, window: Window) -> NDArray[np.number]:
         """Read ``(class, height, width)``, in the unit of the store."""
         return self.probability_array.read(slice(0, len(self.classes)), *window.slices)
 

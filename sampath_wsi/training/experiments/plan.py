@@ -126,7 +126,7 @@ class Experiment:
         return 0 if self.common.device == "cpu" else self.common.devices
 
     @property
-    def device_flags(self) -> dict[str, Any]:
+    def device_flags(self) -> dict[str, object]:
         """Options of a training that do not change its result."""
         return {"device": self.common.device, "devices": self.common.devices}
 
@@ -206,7 +206,7 @@ class Experiment:
         """Return the weights that a training begins with."""
         return self.weights(*_KINDS) if self.own.pretrained else []
 
-    def options(self, command: str, of: str = "") -> dict[str, Any]:
+    def options(self, command: str, of: str = "") -> dict[str, object]:
         """Return the options of a command that decide about its result; a dictionary of flags and values.
 
         ``pretrain`` is ``train`` for the model that a training begins with.

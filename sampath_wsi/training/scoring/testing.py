@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +78,7 @@ def score_model(
     model: str | Path,
     data: Path,
     out: Path,
-    options: ModelScoringOptions | Mapping[str, Any] | None = None,
+    options: ModelScoringOptions | Mapping[str, object] | None = None,
     *,
     progress: Progress | None = None,
 ) -> Scores:
@@ -126,7 +125,7 @@ def score_prompts(
     sam: str | Path,
     data: Path,
     out: Path,
-    options: PromptScoringOptions | Mapping[str, Any] | None = None,
+    options: PromptScoringOptions | Mapping[str, object] | None = None,
     *,
     progress: Progress | None = None,
 ) -> Scores:
