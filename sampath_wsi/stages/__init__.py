@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 VERSIONS = {
-    "tile": 3,
+    "tile": 4,
     "infer": 1,
     "stitch": 2,
     "vectorize": 2,

@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
 from sampath_wsi.errors import AnnotationError
 from sampath_wsi.geometry import Box
+
+# What Pillow refuses to decode, too: a gigabyte of memory, with what is made of it.
+_MAX_VALUES = 179_000_000
 
 
 def read_mask(
@@ -21,19 +26,28 @@ def read_mask(
 ) -> NDArray[np.float32]:
     """Read an image over the whole slide, of any size: the share of each pixel that is not zero, interpolated.
 
+    Values are those of the file: the index of a palette, the stored value of a TIFF whose white is 0.
+
     Raises
     ------
     AnnotationError
-        If it cannot be read, or does not have the proportions of the slide.
+        If it cannot be read, is in colour, has values that are no mask's, or not the proportions of the slide.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            mask = Image.fromarray((np.asarray(image.convert("L")) > 0).astype(np.float32))
-    except Exception as error:  # Pillow's many decoders raise whatever they meet, and refuse what fills the memory.
+        values = _read_tiff(path) if _is_tiff(path) else _read_picture(path)
+    except AnnotationError:
+        raise
+    except Exception as error:  # The many decoders raise whatever they meet, and refuse what fills the memory.
         raise AnnotationError(
             f"{path}: this tissue mask cannot be read: {error}", "Give a PNG or TIFF image."
         ) from error
+    values = _single_channel(path, values)
+    # NaN is neither above nor below 0.
+    if values.dtype.kind not in "biuf" or not bool((values >= 0).all()):
+        raise AnnotationError(
+            f"{path}: this tissue mask has values that are negative or no numbers", "Give 0 where there is no tissue."
+        )
+    mask = Image.fromarray((values > 0).astype(np.float32))
     width, height = slide_size_level0_px
     if not 0.95 < (mask.width / mask.height) / (width / height) < 1.05:
         raise AnnotationError(
@@ -49,6 +63,61 @@ def read_mask(
         min(box_level0_px.bottom * scale_y, mask.height),
     )
     return np.asarray(mask.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box=box), np.float32)
+
+
+def _is_tiff(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def _read_tiff(path: Path) -> NDArray[np.generic]:
+    """Return the stored values ``(y, x)`` or ``(y, x, channel)`` of the first image of a TIFF.
+
+    Pillow shows bilevel and grey TIFFs whose white is 0 inverted, and knows fewer types of numbers.
+    """
+    with tifffile.TiffFile(path) as tiff:
+        series = tiff.series[0]
+        if math.prod(series.shape) > _MAX_VALUES:
+            raise AnnotationError(f"{path}: a tissue mask of {series.shape} values", "Give a smaller one.")
+        axes, values = series.axes, series.asarray()
+    for axis in range(values.ndim - 1, -1, -1):
+        if values.shape[axis] == 1 and axes[axis] not in "YX":
+            values, axes = values.squeeze(axis), axes[:axis] + axes[axis + 1 :]
+    if axes in ("SYX", "CYX"):
+        values, axes = np.moveaxis(values, 0, -1), "YXS"
+    if axes not in ("YX", "YXS"):
+        raise AnnotationError(
+            f"{path}: this tissue mask holds several pictures ({' x '.join(map(str, series.shape))})", "Give one alone."
+        )
+    return np.asarray(values)
+
+
+def _read_picture(path: Path) -> NDArray[np.generic]:
+    """Return the values ``(y, x)`` or ``(y, x, channel)`` of any other picture; of a palette, the indices."""
+    with warnings.catch_warnings(), Image.open(path) as image:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return np.asarray(image)
+
+
+def _single_channel(path: Path, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the values ``(y, x)`` of a picture that has one channel, or several that agree; alpha may be opaque only.
+
+    Raises
+    ------
+    AnnotationError
+        If it is not told which colours, or which of its transparency, are tissue.
+    """
+    if values.ndim == 2:
+        return values
+    colours = values.shape[2] - (values.shape[2] in (2, 4))
+    grey = colours in (1, 3) and all((values[..., 0] == values[..., k]).all() for k in range(1, colours))
+    alpha = values[..., colours:]
+    if not grey or (alpha.size and (alpha != alpha.flat[0]).any()):
+        raise AnnotationError(
+            f"{path}: this tissue mask is in colour or partly transparent, so it is ambiguous what is tissue",
+            "Give one channel that is 0 where there is no tissue.",
+        )
+    return values[..., 0]
 
 
 def rasterize_rois(
