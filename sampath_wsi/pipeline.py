@@ -10,10 +10,10 @@ import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 from sampath_wsi.machine.facts import cores
-from sampath_wsi.options import InferOptions, StitchOptions, TileOptions, VectorizeOptions
+from sampath_wsi.options import ImageOptions, InferOptions, Options, StitchOptions, TileOptions, VectorizeOptions
 from sampath_wsi.progress import Progress
 from sampath_wsi.results import RunResults, SlideResults
 from sampath_wsi.runs.record import recorded
@@ -148,19 +148,38 @@ def report(info: SlideInfo, results: SlideResults) -> None:
     write_summary(results.segmentation, results.records, results.summary_file)
 
 
-class SlideAndStages(TypedDict, total=False):
+class SlideOptions(Options):
     """Keywords of :func:`segment_slide`: what is known of the slide, and the options of each stage."""
 
-    mpp: float | tuple[float, float] | None
-    """Micrometres a level-0 pixel, in place of the metadata."""
-    tissue_mask: str | Path | None
-    """An image of the whole slide, not 0 where there is tissue, in place of detection."""
-    roi: str | Path | None
-    """QuPath annotations (GeoJSON) that limit what is segmented."""
-    tile: TileOptions | Mapping[str, object] | None
-    infer: InferOptions | Mapping[str, object] | None
-    stitch: StitchOptions | Mapping[str, object] | None
-    vectorize: VectorizeOptions | Mapping[str, object] | None
+    slide_id: str | None = None
+    """the name of its results; by default from its file"""
+    mpp: tuple[float, float] | float | None = None
+    """micrometres a level-0 pixel, or x and y of it, in place of the metadata"""
+    tissue_mask: Path | None = None
+    """an image of the whole slide, not 0 where there is tissue, in place of detection"""
+    roi: Path | None = None
+    """QuPath annotations (GeoJSON) that limit what is segmented"""
+    tile: TileOptions = TileOptions()
+    """options of stage 1"""
+    infer: InferOptions = InferOptions()
+    """options of stage 2"""
+    stitch: StitchOptions = StitchOptions()
+    """options of stage 3"""
+    vectorize: VectorizeOptions = VectorizeOptions()
+    """options of stage 4"""
+    images: ImageOptions = ImageOptions()
+    """pictures to open beside the slide"""
+
+    def row(self, slide: Path) -> SheetRow:
+        """Return what a sample sheet would say of the slide."""
+        x, y = self.mpp if isinstance(self.mpp, tuple) else (self.mpp, self.mpp)
+        return SheetRow.model_construct(
+            slide=self.slide_id or safe_id(slide.stem),
+            path=str(slide),
+            mpp="" if x is None else f"{x!r}x{y!r}",
+            tissue_mask=str(self.tissue_mask or ""),
+            roi=str(self.roi or ""),
+        )
 
 
 def segment_slide(
@@ -170,7 +189,7 @@ def segment_slide(
     model: str | Path | CustomModel = "demo",
     threads: int | None = None,
     progress: Progress | None = None,
-    **options: Unpack[SlideAndStages],
+    **options: object,
 ) -> SlideResults:
     """Segment a slide, or go on where an earlier call with the same arguments was cut off.
 
@@ -189,8 +208,8 @@ def segment_slide(
     progress
         Told how each stage advances.
     **options
-        ``mpp`` (um a level-0 pixel, or x and y of it, in place of the metadata), ``tissue_mask`` and ``roi`` (files),
-        and for each stage its options: ``tile={"overlap": 64}``, ``infer``, ``stitch``, ``vectorize``.
+        Fields of :class:`SlideOptions`: ``mpp``, ``tissue_mask``, ``roi``, ``slide_id``, and the options of each stage,
+        as in the configuration: ``tile={"overlap": 64}``, ``infer``, ``stitch``, ``vectorize``, ``images``.
 
     Raises
     ------
@@ -202,13 +221,14 @@ def segment_slide(
     from sampath_wsi.stores.store import is_finished, remove_store
 
     threads = threads or cores()
-    row, predicting = _row(Path(slide), options), InferOptions.of(options.get("infer"), "infer")
+    chosen = SlideOptions.of(options, "segment_slide")
+    row = chosen.row(Path(slide))
     results = RunResults(Path(out)).slide(row.slide)
     work: dict[str, Any] = {"threads": threads, "progress": progress}
-    request = tile_request(row, model=model, options=options.get("tile"), mpp_source="command line")
+    request = tile_request(row, model=model, options=chosen.tile, mpp_source="command line")
     with recorded("tile", results.record("tile")) as facts:
         plan = plan_tiles(request, **work)
-        precision = predicting.precision if isinstance(model, str | Path) else "own"
+        precision = chosen.infer.precision if isinstance(model, str | Path) else "own"
         predicted = is_finished(results.probabilities, wanted_probabilities(plan.provenance, request.model, precision))
         if not predicted:
             tile(request, plan, results.tiles, **work)
@@ -216,29 +236,28 @@ def segment_slide(
     # Only now, so that no GPU waits while the slide is tiled.
     if not predicted:
         with (
-            ready_model(model, predicting, threads=threads) as ready,
+            ready_model(model, chosen.infer, threads=threads) as ready,
             recorded("infer", results.record("infer")) as facts,
         ):
             facts.update(infer(results.tiles, results.probabilities, ready, progress=progress).facts)
     remove_store(results.tiles)
     with recorded("stitch", results.record("stitch")) as facts:
-        facts.update(stitch(results.probabilities, results.segmentation, options.get("stitch"), **work).facts)
+        facts.update(stitch(results.probabilities, results.segmentation, chosen.stitch, **work).facts)
     with recorded("vectorize", results.record("vectorize")) as facts:
-        facts.update(
-            vectorize(results.segmentation, results.geojson, options.get("vectorize"), progress=progress).facts
-        )
+        facts.update(vectorize(results.segmentation, results.geojson, chosen.vectorize, progress=progress).facts)
+    _beside(results, chosen, work)
     report(request.slide, results)
     return results
 
 
-def _row(slide: Path, options: SlideAndStages) -> SheetRow:
-    """Return the row of the slide in a sample sheet."""
-    mpp = options.get("mpp")
-    x, y = mpp if isinstance(mpp, tuple) else (mpp, mpp)
-    return SheetRow.model_construct(
-        slide=safe_id(slide.stem),
-        path=str(slide),
-        mpp="" if mpp is None else f"{x!r}x{y!r}",
-        tissue_mask=str(options.get("tissue_mask") or ""),
-        roi=str(options.get("roi") or ""),
-    )
+def _beside(results: SlideResults, chosen: SlideOptions, work: dict[str, Any]) -> None:
+    """Write what is not asked for by default: tiles for measurement maps, pictures."""
+    if chosen.vectorize.tiles:
+        from sampath_wsi.stages.vectorize.tiles import write_tile_objects
+
+        frame, progress = chosen.vectorize.frame, work["progress"]
+        write_tile_objects(results.segmentation, results.tile_objects, frame=frame, progress=progress)
+    if chosen.images.classes or chosen.images.probability or chosen.images.entropy:
+        from sampath_wsi.stages.images import write_images
+
+        write_images(results.segmentation, results.folder, chosen.images, **work)

@@ -110,3 +110,25 @@ def test_importing_the_package_costs_nothing() -> None:
     assert all(getattr(sampath_wsi, name) is not None for name in sampath_wsi.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         sampath_wsi.nothing  # noqa: B018
+
+
+def test_keywords_are_checked_before_anything_is_written(tmp_path: Path) -> None:
+    slide = blob_slide(tmp_path / "s.tif", size=400)
+    for wrong, message in (
+        ({"overlap_px": 3}, r"segment_slide: there is no key 'overlap_px'.*known: slide_id, mpp"),
+        ({"vectorise": {}}, "is 'vectorize' meant"),
+        ({"vectorize": {"min_area": -1}}, r"segment_slide, vectorize\.min_area: -1 cannot be used"),
+        ({"tile": {"overlap": "x"}}, r"tile\.overlap: 'x' cannot be used"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            segment_slide(slide, tmp_path / "out", model=own(), **wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_that_the_workflow_writes_can_be_asked_for(tmp_path: Path) -> None:
+    slide = blob_slide(tmp_path / "s.tif", size=400)
+    options = {"vectorize": {"tiles": True}, "images": {"classes": True, "entropy": True}, "slide_id": "named"}
+    found = segment_slide(slide, tmp_path, model=own(), mpp=(0.5, 0.5), **options)  # type: ignore[arg-type]
+    assert found.folder.name == "named"
+    assert found.tile_objects.exists()
+    assert [found.image(name).exists() for name in ("classes", "entropy", "probability")] == [True, True, False]
