@@ -45,7 +45,7 @@ def report(
 
     Example: sampath-wsi report a.svs a/segmentation.ome.zarr --overlay a/overlay.png --summary a/summary.json
     """
-    with stage_run("report", str(slide), None if dry_run else record):
+    with stage_run("report", str(slide), None if dry_run else record) as run:
         from sampath_wsi.runs.sheet import parse_mpp
         from sampath_wsi.slides import inspect_slide
         from sampath_wsi.stages.report import write_overlay, write_summary
@@ -58,7 +58,7 @@ def report(
             say_pictures(files, f"of {len(made_by.classes)} classes on {len(made_by.grid.tiles)} tiles")
             return
         write_overlay(info, segmentation, overlay, thumbnail)
-        write_summary(segmentation, SlideResults(segmentation.parent).records, summary)
+        run.facts["warnings"] = write_summary(segmentation, SlideResults(segmentation.parent).records, summary)
 
 
 def cohort(

@@ -8,7 +8,7 @@ VERSIONS = {
     "stitch": 2,
     "vectorize": 2,
     "tile-objects": 1,
-    "report": 3,
+    "report": 4,
     "images": 1,
     "evaluate": 1,
     "demo-data": 1,

@@ -22,6 +22,7 @@ from sampath_wsi.files import write_json, written_aside
 from sampath_wsi.geometry import Box
 from sampath_wsi.machine.facts import describe_versions
 from sampath_wsi.slides import SlideInfo, SlideReader
+from sampath_wsi.stages.doubts import doubts_of_classes
 from sampath_wsi.stores.provenance import Provenance
 from sampath_wsi.stores.pyramid import LABELS
 from sampath_wsi.stores.shards import Shards, read_whole
@@ -36,8 +37,10 @@ _OPACITY = 0.40
 _NICE_LENGTHS_UM = [n * 10**k for k in range(6) for n in (1, 2, 5)]
 
 
-def write_summary(segmentation_path: Path, records: Path, out: Path) -> None:
+def write_summary(segmentation_path: Path, records: Path, out: Path) -> list[str]:
     """Write areas, model and course of a finished slide (JSON, see :class:`sampath_wsi.cohort.table.Summary`).
+
+    Returns the warnings about its classes, which stand in the summary after those of the stages.
 
     Parameters
     ----------
@@ -49,6 +52,13 @@ def write_summary(segmentation_path: Path, records: Path, out: Path) -> None:
     counts = _label_counts(group, len(classes))[1:]
     px_mm2, tissue_px = (grid.mpp_map / 1000) ** 2, int(counts.sum())
     runs = {stage: read_json(records / f"{stage}.json") for stage in _STAGES}
+    areas = {
+        entry.name: ClassArea(
+            area_mm2=count * px_mm2, percent=100 * count / tissue_px if tissue_px else 0.0, color=entry.color
+        )
+        for entry, count in zip(classes, counts.tolist(), strict=True)
+    }
+    doubts = doubts_of_classes({name: area.percent for name, area in areas.items()})
     summary = Summary(
         slide=made_by.slide.id,
         file=made_by.slide.name,
@@ -58,20 +68,16 @@ def write_summary(segmentation_path: Path, records: Path, out: Path) -> None:
         weights_sha256=made_by.weights_sha256,
         tiles=len(grid.tiles),
         tissue_mm2=tissue_px * px_mm2,
-        classes={
-            entry.name: ClassArea(
-                area_mm2=count * px_mm2, percent=100 * count / tissue_px if tissue_px else 0.0, color=entry.color
-            )
-            for entry, count in zip(classes, counts.tolist(), strict=True)
-        },
+        classes=areas,
         objects=runs["vectorize"].get("objects", {}),
-        warnings=tuple(warning for run in runs.values() for warning in run.get("warnings", [])),
+        warnings=(*(warning for run in runs.values() for warning in run.get("warnings", [])), *doubts),
         device=runs["infer"].get("device"),
         seconds={stage: run["seconds"] for stage, run in runs.items() if "seconds" in run},
         version=__version__,
         software=describe_versions(),
     )
     write_json(out, summary.model_dump(mode="json"))
+    return doubts
 
 
 def write_overlay(info: SlideInfo, segmentation_path: Path, out: Path, thumbnail: Path | None = None) -> None:

@@ -25,6 +25,7 @@ from sampath_wsi.model.card import ModelSpec
 from sampath_wsi.options import TileOptions
 from sampath_wsi.progress import Progress, stepper
 from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
+from sampath_wsi.stages.doubts import SlideLook, doubts_of_slide
 from sampath_wsi.stores.provenance import Provenance
 from sampath_wsi.stores.store import GrowingStore, growing_units, is_finished
 from sampath_wsi.tissue.detection import TissueOptions
@@ -37,11 +38,6 @@ _TILES_A_SHARD = 8
 _STRIPE_LEVEL0_PX = 30_000
 # The store is read once and removed: speed counts for more than size (benchmarks/tiling.py compares codecs).
 _CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1)
-# Resolutions coarser than this many times the model's are still tiled, with a warning: what a network trained on
-# nuclei says about a thumbnail is not worth much.
-_UPSAMPLING_WARNED = 1.5
-# Stained tissue and glass are brighter in at least one channel, fluorescence is darker.
-_DARK_BELOW = 64
 
 
 @dataclass(frozen=True)
@@ -281,15 +277,13 @@ def _tissue_um2(mask: TissueMask, grid: TileGrid) -> float:
 
 
 def _warnings(info: SlideInfo, grid: TileGrid, mask: TissueMask) -> list[str]:
-    found = []
-    if not grid.tiles:
-        found.append("no tissue was found")
-    if mask.brightness is not None and mask.brightness < _DARK_BELOW:
-        found.append("the slide is dark, as fluorescence is: a model of stained tissue knows nothing of it")
-    coarser = max(info.mpp) / grid.mpp_model
-    if coarser > _UPSAMPLING_WARNED:
-        found.append(
-            f"the slide's finest resolution ({max(info.mpp):g} um/px) is {coarser:.3g} times coarser than what "
-            f"the model was trained on ({grid.mpp_model:g} um/px): do not rely on the result"
-        )
-    return found
+    width, height = info.bounds_level0_px[2:]
+    look = SlideLook(
+        side_mm=max(width * info.mpp[0], height * info.mpp[1]) / 1000,
+        mpp=max(info.mpp),
+        mpp_model=grid.mpp_model,
+        tissue_share=mask.found_share,
+        brightness=mask.brightness,
+        colour=mask.colour,
+    )
+    return [*(["no tissue was found"] if not grid.tiles else []), *doubts_of_slide(look)]

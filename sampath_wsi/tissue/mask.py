@@ -22,18 +22,30 @@ from sampath_wsi.tissue.detection import TissueOptions, soft_mask
 
 # 150 mm x 100 mm at 8 um/px, some GB of memory.
 _MAX_MASK_PX = 1 << 28
+# Much of some slides' tissue is pale (fat, mucin): the most coloured tells whether there is any colour.
+_MOST_COLOURED = 95
 
 
 @dataclass(frozen=True)
 class TissueMask:
     """A soft mask over the region of a grid: ``values (y, x)`` in [0, 1], one value every ``px_level0_px`` (x, y).
 
-    ``brightness`` is the median of the brightest channel, where the slide was looked at.
+    Parameters
+    ----------
+    found_share
+        The share of ``values`` that was tissue before annotations limited it; None where everything was taken.
+    brightness
+        Median of the slide's brightest channel; None where the slide was not looked at.
+    colour
+        How far the channels lie apart in the most coloured tissue (95th percentile), in grey values; None without
+        tissue, too.
     """
 
     values: NDArray[np.float32]
     px_level0_px: tuple[float, float]
+    found_share: float | None = None
     brightness: float | None = None
+    colour: float | None = None
 
     def share(self, grid: TileGrid, tile: int) -> float:
         """Return the share of a tile that is tissue."""
@@ -85,18 +97,21 @@ def find_tissue(
             "Check the slide's resolution, or set a coarser one for the mask (tile.tissue_mpp, --tissue-mpp).",
         )
     box = Box(grid.region_x_level0_px, grid.region_y_level0_px, columns * px_x, rows * px_y)
-    brightness = None
+    brightness = colour = None
     if mask_path is not None:
         values = read_mask(mask_path, info.size_level0_px, box, (rows, columns))
     elif options.detect:
         picture = reader.overview(box, (columns, rows), threads=threads, progress=progress)
         values = soft_mask(picture, options)
         brightness = float(np.median(picture.max(axis=2)))
+        apart = np.ptp(picture[values >= 0.5], axis=1)
+        colour = float(np.percentile(apart, _MOST_COLOURED)) if apart.size else None
     else:
         values = np.ones((rows, columns), np.float32)
+    found_share = float((values >= 0.5).mean()) if mask_path is not None or options.detect else None
     if roi_path is not None:
         offset = info.qupath_offset_level0_px
         values = values * rasterize_rois(
             roi_path, (box.x - offset[0], box.y - offset[1]), px_level0_px, (rows, columns)
         )
-    return TissueMask(values.astype(np.float32), px_level0_px, brightness)
+    return TissueMask(values.astype(np.float32), px_level0_px, found_share, brightness, colour)

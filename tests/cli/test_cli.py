@@ -52,6 +52,7 @@ def test_the_four_stages_and_the_report(tmp_path: Path, tiny_model: Path, capsys
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["slide"] == "a_slide"
     assert summary["model"] == "tiny"
+    assert "the slide's longer side is 0.3 mm" in summary["warnings"][0]
     assert set(summary["seconds"]) == {"tile", "infer", "stitch", "vectorize"}
     assert sum(entry["percent"] for entry in summary["classes"].values()) == pytest.approx(100)
     code, out, _ = run(capsys, "show", tmp_path / "results")

@@ -86,7 +86,7 @@ def test_bad_slides_do_not_stop_the_others(first_run: tuple[Path, subprocess.Com
         assert all((folder / "results" / "slides" / name / file).exists() for file in FILES)
     assert rows["override"]["mpp_source"] == "sample sheet"
     assert float(rows["blank"]["tissue_mm2"]) == 0
-    assert rows["blank"]["warnings"] == "no tissue was found"
+    assert rows["blank"]["warnings"].startswith("no tissue was found")
     assert "Traceback" not in done.stderr + done.stdout
 
 

@@ -103,7 +103,7 @@ def test_a_blank_slide_is_an_outcome(tmp_path: Path) -> None:
     blank = np.clip(rng.normal(240, 1.5, (400, 400, 3)), 0, 255).astype(np.uint8)
     result = tiled(write_slide(tmp_path / "s.tif", blank), tmp_path / "tiles.zarr")
     assert result.tiles == 0
-    assert result.warnings == ("no tissue was found",)
+    assert result.warnings[0] == "no tissue was found"
     assert read_array(open_store(tmp_path / "tiles.zarr", "tiles")[0], "rgb").shape == (0, 64, 64, 3)
 
 
@@ -192,6 +192,23 @@ def test_a_slide_coarser_than_the_model_is_tiled_with_a_warning(tmp_path: Path) 
     path = blob_slide(tmp_path / "s.tif", size=200, mpp=2.0)
     result = tiled(path, tmp_path / "tiles.zarr")
     assert "4 times coarser" in result.warnings[0]
+
+
+def test_a_slide_without_colour_is_tiled_with_a_warning(tmp_path: Path) -> None:
+    coloured = np.full((1200, 1200, 3), 245, np.uint8)
+    coloured[200:800, 200:800] = (200, 120, 170)
+    grey = np.repeat(coloured[..., 1:2], 3, axis=2)
+    assert tiled(write_slide(tmp_path / "c.tif", coloured), tmp_path / "c.zarr").warnings == ()
+    (warning,) = tiled(write_slide(tmp_path / "g.tif", grey), tmp_path / "g.zarr").warnings
+    assert "has no colour" in warning
+
+
+def test_the_tissue_share_of_a_mask_and_none_without_detection(tmp_path: Path) -> None:
+    path = blob_slide(tmp_path / "s.tif", size=1200)
+    Image.fromarray(np.full((60, 60), 255, np.uint8)).save(tmp_path / "m.png")
+    (warning,) = tiled(path, tmp_path / "m.zarr", mask_path=tmp_path / "m.png").warnings
+    assert "100.0 % of the slide is tissue, over 95 %" in warning
+    assert tiled(path, tmp_path / "all.zarr", tissue=False).warnings == ()
 
 
 def test_fluorescence_is_tiled_with_a_warning(tmp_path: Path) -> None:
