@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -41,13 +42,13 @@ def read_mask(
         raise AnnotationError(
             f"{path}: this tissue mask cannot be read: {error}", "Give a PNG or TIFF image."
         ) from error
-    values = _single_channel(path, values)
+    numbers = _single_channel(path, values)
     # NaN is neither above nor below 0.
-    if values.dtype.kind not in "biuf" or not bool((values >= 0).all()):
+    if numbers.dtype.kind not in "biuf" or not bool((numbers >= 0).all()):
         raise AnnotationError(
             f"{path}: this tissue mask has values that are negative or no numbers", "Give 0 where there is no tissue."
         )
-    mask = Image.fromarray((values > 0).astype(np.float32))
+    mask = Image.fromarray((numbers > 0).astype(np.float32))
     width, height = slide_size_level0_px
     if not 0.95 < (mask.width / mask.height) / (width / height) < 1.05:
         raise AnnotationError(
@@ -99,7 +100,7 @@ def _read_picture(path: Path) -> NDArray[np.generic]:
         return np.asarray(image)
 
 
-def _single_channel(path: Path, values: NDArray[np.generic]) -> NDArray[np.generic]:
+def _single_channel(path: Path, values: NDArray[np.generic]) -> NDArray[Any]:
     """Return the values ``(y, x)`` of a picture that has one channel, or several that agree; alpha may be opaque only.
 
     Raises
