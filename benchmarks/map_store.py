@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sampath_wsi.geometry import TileGrid
+from sampath_wsi.geometry import TileGrid, Tiling
 from sampath_wsi.probability import to_bytes
 from sampath_wsi.stores.provenance import Computed, ModelRecord, Provenance, SlideRecord
 from sampath_wsi.stores.store import GrowingStore
@@ -40,10 +40,7 @@ def plan_grid(width_level0_px: int, height_level0_px: int) -> TileGrid:
         mpp=(0.25, 0.25),
         mpp_source="metadata",
         region_level0_px=(0, 0, width_level0_px, height_level0_px),
-        mpp_model=0.5,
-        tile_model_px=1024,
-        overlap_model_px=128,
-        output_stride=4,
+        tiling=Tiling(mpp_model=0.5, tile_model_px=1024, overlap_model_px=128, output_stride=4),
     )
 
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from sampath_wsi.geometry import Box, TileGrid
+from sampath_wsi.geometry import Box, TileGrid, Tiling
 from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
 from sampath_wsi.stores.store import create_array, open_store
 
@@ -52,10 +52,7 @@ def tiles_of(info: SlideInfo, limit: int) -> tuple[TileGrid, list[int]]:
         mpp=info.mpp,
         mpp_source=info.mpp_source,
         region_level0_px=info.bounds_level0_px,
-        mpp_model=MPP_MODEL,
-        tile_model_px=TILE_PX,
-        overlap_model_px=OVERLAP_PX,
-        output_stride=4,
+        tiling=Tiling(MPP_MODEL, TILE_PX, OVERLAP_PX, output_stride=4),
     )
     side = max(1, round(limit**0.5))
     rows, columns = min(side, grid.rows), min(side, grid.columns)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -55,6 +55,42 @@ class Box:
     def scaled(self, factor: float) -> Box:
         """Return the same rectangle in a frame whose pixels are ``1 / factor`` times as large."""
         return Box(self.x * factor, self.y * factor, self.width * factor, self.height * factor)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Resolution, size and overlap of tiles, and the model pixels in one map pixel.
+
+    Raises
+    ------
+    ConfigError
+        If tile size and overlap do not fit each other or the output stride.
+    """
+
+    mpp_model: float
+    tile_model_px: int
+    overlap_model_px: int
+    output_stride: int
+
+    def __post_init__(self) -> None:
+        tile, overlap, stride = self.tile_model_px, self.overlap_model_px, self.output_stride
+        if overlap < 0 or 2 * overlap > tile:
+            raise ConfigError(
+                f"an overlap of {overlap} px does not fit a tile of {tile} px",
+                "Choose an overlap from 0 to half the tile.",
+            )
+        if tile % stride or overlap % stride:
+            raise ConfigError(
+                f"tile ({tile} px) and overlap ({overlap} px) must be multiples of the model's "
+                f"output stride ({stride} px)",
+                "Change the overlap.",
+            )
+
+    def tiles_along(self, length_model_px: float) -> int:
+        """Return how many tiles cover a length; at least one."""
+        # A millionth of a pixel is rounding noise, not a reason for one more column.
+        step = self.tile_model_px - self.overlap_model_px
+        return max(1, math.ceil((length_model_px - self.overlap_model_px) / step - 1e-6))
 
 
 @dataclass(frozen=True)
@@ -91,10 +127,7 @@ class TileGrid:
         mpp: tuple[float, float],
         mpp_source: MppSource,
         region_level0_px: tuple[int, int, int, int],
-        mpp_model: float,
-        tile_model_px: int,
-        overlap_model_px: int,
-        output_stride: int,
+        tiling: Tiling,
     ) -> TileGrid:
         """Lay a grid over a region ``(x, y, width, height)`` of a slide; ``tiles`` names every tile.
 
@@ -103,12 +136,11 @@ class TileGrid:
         Raises
         ------
         ConfigError
-            If tile size and overlap do not fit each other or the output stride, or no slide has so many tiles.
+            If no slide has so many tiles.
         """
-        _check_tiling(tile_model_px, overlap_model_px, output_stride)
         x, y, width, height = region_level0_px
         columns, rows = (
-            _tiles_along(length * mpp_axis / mpp_model, tile_model_px, overlap_model_px)
+            tiling.tiles_along(length * mpp_axis / tiling.mpp_model)
             for length, mpp_axis in zip((width, height), mpp, strict=True)
         )
         if rows * columns > _MAX_TILES:
@@ -127,10 +159,7 @@ class TileGrid:
             region_y_level0_px=y,
             region_width_level0_px=width,
             region_height_level0_px=height,
-            mpp_model=mpp_model,
-            tile_model_px=tile_model_px,
-            overlap_model_px=overlap_model_px,
-            output_stride=output_stride,
+            **asdict(tiling),
             rows=rows,
             columns=columns,
             tiles=tuple(range(rows * columns)),
@@ -232,26 +261,6 @@ class TileGrid:
         """Invert :meth:`to_json`."""
         tiles = tuple(tile for first, count in fields["tiles"] for tile in range(first, first + count))
         return cls(**{**fields, "tiles": tiles})
-
-
-def _check_tiling(tile_model_px: int, overlap_model_px: int, output_stride: int) -> None:
-    if overlap_model_px < 0 or 2 * overlap_model_px > tile_model_px:
-        raise ConfigError(
-            f"an overlap of {overlap_model_px} px does not fit a tile of {tile_model_px} px",
-            "Choose an overlap from 0 to half the tile.",
-        )
-    if tile_model_px % output_stride or overlap_model_px % output_stride:
-        raise ConfigError(
-            f"tile ({tile_model_px} px) and overlap ({overlap_model_px} px) must be multiples of the model's "
-            f"output stride ({output_stride} px)",
-            "Change the overlap.",
-        )
-
-
-def _tiles_along(length_model_px: float, tile_model_px: int, overlap_model_px: int) -> int:
-    """Return how many tiles cover a length; at least one."""
-    # A millionth of a pixel is rounding noise, not a reason for one more column.
-    return max(1, math.ceil((length_model_px - overlap_model_px) / (tile_model_px - overlap_model_px) - 1e-6))
 
 
 def _runs(tiles: Sequence[int]) -> list[list[int]]:

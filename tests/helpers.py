@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from sampath_wsi.geometry import TileGrid
+from sampath_wsi.geometry import TileGrid, Tiling
 from sampath_wsi.model.card import ModelSpec
 from sampath_wsi.options import TileOptions
 from sampath_wsi.probability import to_bytes
@@ -41,10 +41,7 @@ def make_grid(
         mpp=mpp,
         mpp_source="metadata",
         region_level0_px=region or (0, 0, *size),
-        mpp_model=mpp_model,
-        tile_model_px=tile,
-        overlap_model_px=overlap,
-        output_stride=stride,
+        tiling=Tiling(mpp_model, tile, overlap, stride),
     )
 
 

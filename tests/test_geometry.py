@@ -48,7 +48,7 @@ def test_tiles_cover_the_region_and_none_lies_outside(grid: TileGrid) -> None:
 
 
 @given(grids())
-def test_far_corner_of_the_last_tile_is_exact_within_a_level0_pixel(grid: TileGrid) -> None:
+def test_far_corner_of_the_last_tile_is_exact_to_a_pixel(grid: TileGrid) -> None:
     last = grid.tile_box_level0_px(grid.rows * grid.columns - 1)
     exact_um = ((grid.columns - 1) * grid.step_model_px + grid.tile_model_px) * grid.mpp_model
     assert last.right == pytest.approx(grid.region_x_level0_px + exact_um / grid.mpp_x, abs=1)

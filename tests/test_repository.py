@@ -66,6 +66,11 @@ def test_files_stay_short() -> None:
     assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 
+def test_names_of_tests_stay_short() -> None:
+    texts = [path.read_text() for path in (ROOT / "tests").rglob("*.py")]
+    assert [name for text in texts for name in re.findall(r"def (test_\w+)", text) if len(name) > 60] == []
+
+
 def test_links_of_the_documentation_lead_somewhere() -> None:
     pages = [ROOT / "README.md", ROOT / "config" / "README.md", *(ROOT / "docs").glob("*.md")]
     for page in pages:

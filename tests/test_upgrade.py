@@ -55,7 +55,7 @@ def test_python_makes_anew_what_changed(
     assert open_store(first.segmentation, "segmentation")[1].versions[stage] == 99
 
 
-def test_commands_make_anew_what_changed_and_refuse_what_is_outdated(
+def test_commands_remake_changed_and_refuse_outdated_stores(
     tmp_path: Path,
     tiny_model: Path,
     monkeypatch: pytest.MonkeyPatch,

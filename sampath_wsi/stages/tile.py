@@ -19,7 +19,7 @@ from zarr.codecs import BloscCodec
 
 from sampath_wsi.errors import SlideError
 from sampath_wsi.files import sha256
-from sampath_wsi.geometry import TileGrid
+from sampath_wsi.geometry import TileGrid, Tiling
 from sampath_wsi.machine.memory import return_freed_memory
 from sampath_wsi.model.card import ModelSpec
 from sampath_wsi.options import TileOptions
@@ -115,15 +115,13 @@ def tile_slide(request: TileRequest, out: Path, *, threads: int = 2, progress: P
 def plan_tiles(request: TileRequest, *, threads: int = 2, progress: Progress | None = None) -> TilePlan:
     """Find the tissue of a slide and the tiles that hold some, as :func:`tile_slide` does, and write nothing."""
     info, model, options = request.slide, request.model, request.options
+    overlap = model.overlap_px if options.overlap is None else options.overlap
     everything = TileGrid.plan(
         slide_size_level0_px=info.size_level0_px,
         mpp=info.mpp,
         mpp_source=info.mpp_source,
         region_level0_px=info.bounds_level0_px,
-        mpp_model=model.mpp,
-        tile_model_px=model.tile_px,
-        overlap_model_px=model.overlap_px if options.overlap is None else options.overlap,
-        output_stride=model.output_stride,
+        tiling=Tiling(model.mpp, model.tile_px, overlap, model.output_stride),
     )
     with SlideReader(info) as reader:
         mask = find_tissue(

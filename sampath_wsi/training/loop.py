@@ -181,7 +181,7 @@ class TrainingLoop:
 
     def batch_loss(self, images: Tensor, part: Tensor, labelled: float | None = None) -> tuple[Tensor, LossTerms]:
         """Compute logits and loss of images ``(B, 3, S, S)`` with labels ``(B, h, w)``, thinned out or not."""
-        spec, dtype = self._recipe.loss, _DTYPES[self._recipe.precision]
+        dtype = _DTYPES[self._recipe.precision]
         # In validation processes have different numbers of batches.
         forward = self._parallel if self._parallel is not None and self.model.training else self.model
         with torch.autocast(self._device.type, dtype) if dtype != torch.float32 else nullcontext():
@@ -190,11 +190,7 @@ class TrainingLoop:
                 upsample_logits(logits, (part.shape[1], part.shape[2])),
                 iou,
                 part,
-                focal_weight=spec.focal,
-                dice_weight=spec.dice,
-                iou_weight=spec.iou,
-                cross_entropy_weight=spec.cross_entropy,
-                reduction=spec.reduction,
+                self._recipe.loss,
                 labelled_px=labelled,
             )
         return logits, terms

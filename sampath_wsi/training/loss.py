@@ -16,13 +16,16 @@ to zero, which spreads their probability evenly over the classes.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Reduction = Literal["mean", "sum"]
+from sampath_wsi.training.recipe import LossSpec
+
+# The recipe for BCSS.
+PAPER = LossSpec()
 
 _DICE_SMOOTH = 1e-5
 _IOU_SMOOTH = 1e-7
@@ -43,12 +46,8 @@ def sam_path_loss(
     logits: Tensor,
     predicted_iou: Tensor,
     labels: Tensor,
+    spec: LossSpec = PAPER,
     *,
-    focal_weight: float = 0.25,
-    dice_weight: float = 0.75,
-    iou_weight: float = 0.0625,
-    cross_entropy_weight: float = 0.0,
-    reduction: Reduction = "mean",
     labelled_px: float | None = None,
 ) -> LossTerms:
     """Compute the loss of a batch; it is finite for finite logits, also when no pixel is labelled.
@@ -61,10 +60,8 @@ def sam_path_loss(
         ``(B, n_classes + 1)``.
     labels
         ``(B, H, W)`` integers: 0 = ignored, i + 1 = class i.
-    focal_weight, dice_weight, iou_weight, cross_entropy_weight
-        Weights of the terms. The paper's alpha and beta are ``focal_weight = 1 - dice_weight`` and ``iou_weight``.
-    reduction
-        Over the classes: ``mean`` as the authors' code, ``sum`` as the paper's formulas (its equation 3).
+    spec
+        Weights of the terms, and the reduction over the classes.
     labelled_px
         What the cross-entropy is divided by; by default the labelled pixels of the batch. Where a batch is divided
         among processes: their mean over the processes.
@@ -80,11 +77,12 @@ def sam_path_loss(
         "iou": iou_term(predicted_iou[:, 1:], probability, classes),
     }
     over_classes = {
-        name: value.mean(0).mean() if reduction == "mean" else value.mean(0).sum() for name, value in per_class.items()
+        name: value.mean(0).mean() if spec.reduction == "mean" else value.mean(0).sum()
+        for name, value in per_class.items()
     }
-    cross_entropy = cross_entropy_term(logits, labels, labelled_px) if cross_entropy_weight else logits.new_zeros(())
-    total = focal_weight * over_classes["focal"] + dice_weight * over_classes["dice"]
-    total = total + iou_weight * over_classes["iou"] + cross_entropy_weight * cross_entropy
+    cross_entropy = cross_entropy_term(logits, labels, labelled_px) if spec.cross_entropy else logits.new_zeros(())
+    total = spec.focal * over_classes["focal"] + spec.dice * over_classes["dice"]
+    total = total + spec.iou * over_classes["iou"] + spec.cross_entropy * cross_entropy
     return LossTerms(total, **over_classes, cross_entropy=cross_entropy)
 
 

@@ -45,7 +45,7 @@ def test_every_parameter_that_is_trained_receives_a_gradient(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_frozen_encoders_hold_no_activations_and_stay_in_eval_mode(variant):
+def test_frozen_encoders_hold_nothing_and_stay_in_eval_mode(variant):
     built = model(variant).freeze_encoders().train()
     assert built.training
     assert built.mask_decoder.training
@@ -118,7 +118,7 @@ def test_each_encoder_sees_its_own_normalisation():
     torch.testing.assert_close(seen["vit"], x * 2 - 1)
 
 
-def test_the_batched_decoder_equals_segment_anythings_image_by_image():
+def test_the_batched_decoder_equals_segment_anythings():
     decoder, prompt = model().mask_decoder, model().prompt
     features = torch.randn(3, 32, 4, 4)
     positions, dense = prompt(4, 4)

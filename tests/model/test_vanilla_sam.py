@@ -25,7 +25,7 @@ from .helpers import SAM, small_sam
 
 
 @pytest.mark.parametrize("size", SAM_SIZES)
-def test_the_public_sizes_are_recognised_and_are_segment_anythings(size: str) -> None:
+def test_public_sizes_are_recognised_as_segment_anythings(size: str) -> None:
     with torch.device("meta"):
         state = segment_anything.sam_model_registry[size]().state_dict()
         built = build_vanilla_sam(SAM_SIZES[size]).state_dict()

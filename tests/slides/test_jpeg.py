@@ -119,7 +119,7 @@ def test_pixels_equal_openslides(
         reader.overview(Box(0, 0, WIDTH, HEIGHT), (70, 50), threads=2)
 
 
-def test_levels_of_whole_downsample_are_direct_and_others_openslides(
+def test_levels_of_whole_downsample_are_read_directly(
     tmp_path: Path, texture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 672 x 480 halves to whole pixels, 700 x 500 does not: 700 / 43 is not 16.
@@ -198,7 +198,7 @@ def test_damage_is_reported_as_openslide_reports_it(tmp_path: Path, texture: NDA
     assert messages[0] == messages[1]
 
 
-def test_a_tile_that_ends_in_grey_is_checked_by_openslide_and_kept(tmp_path: Path) -> None:
+def test_a_tile_that_ends_in_grey_is_checked_and_kept(tmp_path: Path) -> None:
     grey = np.full((256, 256, 3), 128, np.uint8)
     info = inspect(write_own(tmp_path / "s.tif", grey))
     assert_equal_to_openslide(info, ((Box(0, 0, 256, 256), (256, 256)),))
@@ -318,7 +318,7 @@ def test_the_tile_store_is_the_same_through_both_readers(
     assert contents[0] == contents[1]
 
 
-def test_the_decoder_says_what_the_rule_about_missing_data_relies_on() -> None:
+def test_the_decoder_fills_missing_data_as_relied_on() -> None:
     """Missing data become grey to the last pixel, silently; should that change, the rule must change too."""
     rgb = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = imagecodecs.jpeg8_encode(rgb, level=90)

@@ -39,7 +39,7 @@ def test_whole_pixels_are_read_as_they_are(checkered: Path) -> None:
     assert (found == expected).all()
 
 
-def test_area_mean_where_a_model_pixel_is_a_whole_number_of_pixels(tmp_path: Path) -> None:
+def test_area_mean_of_a_whole_number_of_pixels(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (300, 300, 3), np.uint8)
     reader = SlideReader(inspect_slide(write_slide(tmp_path / "s.tif", rgb)))
@@ -48,7 +48,7 @@ def test_area_mean_where_a_model_pixel_is_a_whole_number_of_pixels(tmp_path: Pat
     assert np.abs(found - mean).max() <= 1
 
 
-def test_a_fractional_rectangle_is_placed_to_a_fraction_of_a_pixel(tmp_path: Path) -> None:
+def test_a_fractional_rectangle_is_placed_exactly(tmp_path: Path) -> None:
     x = np.rint((np.arange(400) + 0.5) / 400 * 255)
     rgb = np.repeat(np.tile(x, (400, 1))[..., None], 3, -1).astype(np.uint8)
     reader = SlideReader(inspect_slide(write_slide(tmp_path / "s.tif", rgb)))

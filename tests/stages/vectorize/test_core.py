@@ -159,7 +159,7 @@ def test_regions_that_touch_at_corners_only_stay_apart() -> None:
         assert {f["geometry"]["type"] for f in drawn.features} == {"Polygon"}
 
 
-def test_a_region_that_touches_itself_at_a_corner_is_one_valid_polygon() -> None:
+def test_a_region_touching_itself_at_a_corner_is_valid() -> None:
     labels = ascii_map(CROSS)
     for chunk in (16, 3, 2):
         drawn = draw(labels, chunk=chunk)
@@ -219,7 +219,7 @@ def test_measurements_are_sums_over_the_pixels(dtype: type) -> None:
         brute_means(draw(labels, probability=stored, chunk=chunk), labels, stored / unit)
 
 
-def test_filled_holes_count_for_the_area_but_not_for_the_probability() -> None:
+def test_filled_holes_count_for_area_but_not_probability() -> None:
     labels = np.ones((10, 10), np.uint8)
     labels[4:6, 4:6] = 0
     probability = np.zeros((5, 10, 10), np.float32)

@@ -54,7 +54,7 @@ def test_pieces_make_the_polygon_again(
         assert sum(shape.area for shape in shapes) == whole.area
 
 
-def test_only_what_is_too_large_is_cut_and_the_rest_stays_as_it_is() -> None:
+def test_only_too_large_polygons_are_cut() -> None:
     labels = natural_map(120, 120, seed=3, classes=3, sigma=3)
     whole, pieces = draw(labels), draw(labels, max_vertices=150)
     counts = {f["id"]: len(shapely.get_coordinates(p)) for f, p in zip(whole.features, whole.polygons, strict=True)}

@@ -89,7 +89,7 @@ def test_outlines_begin_at_their_top_and_turn_the_right_way() -> None:
     assert [polygon.wkb for polygon in finish(shapely.normalize(polygons), window)] == expected
 
 
-def test_simplifying_keeps_the_border_of_the_window_and_the_lattice() -> None:
+def test_simplifying_keeps_the_window_border_and_the_lattice() -> None:
     polygons = trace(connected_regions(natural_map(90, 80, seed=2)).image)
     simple = simplify(polygons, 2.0)
     assert shapely.coverage_is_valid(simple)

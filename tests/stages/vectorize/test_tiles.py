@@ -138,7 +138,7 @@ def test_the_same_tile_has_the_same_name_and_id_every_time(tmp_path: Path) -> No
     assert all(ids[f["properties"]["name"]] == f["id"] for f in shared)
 
 
-def test_squares_without_tissue_and_ignored_classes_make_no_objects(tmp_path: Path) -> None:
+def test_no_tissue_and_ignored_classes_make_no_objects(tmp_path: Path) -> None:
     classes = (*CLASSES[:2], TissueClass(name="Ignore*", color=(180, 180, 180)))
     labels = np.zeros((60, 80), np.uint8)
     labels[:, 20:40] = 3

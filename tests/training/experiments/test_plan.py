@@ -50,7 +50,7 @@ def test_every_row_of_table_1_is_run_with_every_seed_and_split() -> None:
 
 
 @pytest.mark.parametrize("name", ["bcss", "crag"])
-def test_sweeps_pass_through_the_recipe_which_is_the_papers_best(name: str) -> None:
+def test_sweeps_pass_through_the_recipe_with_the_papers_best(name: str) -> None:
     experiment = plan()[name]
     options = experiment.options("experiment sweep")
     alpha, beta = options["alpha"], options["beta"]

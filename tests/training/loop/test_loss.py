@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sampath_wsi.training.loss import LossTerms, sam_path_loss
+from sampath_wsi.training.recipe import LossSpec
 
 
 def _case(
@@ -20,15 +21,10 @@ def _case(
         values = {k.removeprefix(f"c{number}_"): arrays[k] for k in arrays if k.startswith(f"c{number}_")}
     logits = torch.tensor(values["logits"], requires_grad=True)
     iou = torch.tensor(values["iou_pred"][..., 0], requires_grad=True)
-    terms = sam_path_loss(
-        logits,
-        iou,
-        torch.tensor(values["target"]),
-        focal_weight=spec["focal_cof"],
-        dice_weight=spec["dice_cof"],
-        iou_weight=spec["iou_cof"],
-        cross_entropy_weight=spec["ce_cof"],
+    weights = LossSpec(
+        focal=spec["focal_cof"], dice=spec["dice_cof"], iou=spec["iou_cof"], cross_entropy=spec["ce_cof"]
     )
+    terms = sam_path_loss(logits, iou, torch.tensor(values["target"]), weights)
     terms.total.backward()
     return spec, values, terms, [logits, iou]
 
@@ -58,17 +54,18 @@ def test_is_finite_where_the_authors_loss_is_nan(shared_data: Path) -> None:
 
 def test_cross_entropy_is_zero_without_labelled_pixels() -> None:
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    terms = sam_path_loss(logits, torch.zeros(1, 3), torch.zeros(1, 4, 4), cross_entropy_weight=1.0)
+    given = logits, torch.zeros(1, 3), torch.zeros(1, 4, 4), LossSpec(cross_entropy=1.0)
+    terms = sam_path_loss(*given)
     terms.total.backward()
     assert terms.cross_entropy.item() == 0
     assert torch.isfinite(logits.grad).all()
-    nowhere = sam_path_loss(logits, torch.zeros(1, 3), torch.zeros(1, 4, 4), cross_entropy_weight=1.0, labelled_px=0.0)
+    nowhere = sam_path_loss(*given, labelled_px=0.0)
     assert nowhere.cross_entropy.item() == 0
 
 
 def test_sum_over_classes_is_the_mean_times_their_number() -> None:
     torch.manual_seed(0)
     logits, iou, labels = torch.randn(2, 4, 8, 8), torch.rand(2, 4), torch.randint(0, 4, (2, 8, 8))
-    mean, total = (sam_path_loss(logits, iou, labels, reduction=r) for r in ("mean", "sum"))
+    mean, total = (sam_path_loss(logits, iou, labels, LossSpec(reduction=r)) for r in ("mean", "sum"))
     for name in ("focal", "dice", "iou", "total"):
         assert getattr(total, name).item() == pytest.approx(3 * getattr(mean, name).item(), rel=1e-5)
