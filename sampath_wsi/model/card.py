@@ -6,6 +6,7 @@ that reading it needs no deep-learning library.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -243,6 +244,12 @@ class ModelCard(_Record):
         """Pixels of a tile in one pixel of the probability map."""
         return self.tile_px // self.architecture.map_px
 
+    @property
+    def settings_sha256(self) -> str:
+        """The digest of what decides about the output besides weights and classes."""
+        settings = self.model_dump(mode="json", include={"architecture", "mean", "std"})
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
     def write(self, path: Path) -> None:
         """Write the card as JSON."""
         path.write_text(json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -284,6 +291,8 @@ class ModelSpec:
         Their size, and the overlap that it was made for, in pixels of that resolution.
     output_stride
         Pixels of a tile in one pixel of the prediction, in each direction.
+    settings_sha256
+        Of a card: :attr:`ModelCard.settings_sha256`.
     """
 
     name: str
@@ -293,8 +302,14 @@ class ModelSpec:
     tile_px: int
     output_stride: int
     overlap_px: int = 0
+    settings_sha256: str = ""
 
     @property
     def record(self) -> ModelRecord:
         """Return the model as stores record it."""
-        return ModelRecord(name=self.name, weights_sha256=self.weights_sha256, classes=tuple(self.classes))
+        return ModelRecord(
+            name=self.name,
+            weights_sha256=self.weights_sha256,
+            classes=tuple(self.classes),
+            settings_sha256=self.settings_sha256,
+        )

@@ -90,12 +90,13 @@ def read_spec(model: str | Path | CustomModel) -> ModelSpec:
         If there is no such model.
     """
     card: ModelCard | CustomModel
+    settings = ""
     if isinstance(model, CustomModel):
         card, identity = model, hashlib.sha256(f"{model.name} {model.version}".encode()).hexdigest()
     else:
         path = resolve_model(model)
         card = found = ModelCard.read(path / CARD_NAME)
-        identity = found.weights_sha256 or sha256(path / WEIGHTS_NAME)
+        identity, settings = found.weights_sha256 or sha256(path / WEIGHTS_NAME), found.settings_sha256
     return ModelSpec(
         name=card.name,
         weights_sha256=identity,
@@ -104,6 +105,7 @@ def read_spec(model: str | Path | CustomModel) -> ModelSpec:
         tile_px=card.tile_px,
         output_stride=card.output_stride,
         overlap_px=card.overlap_px,
+        settings_sha256=settings,
     )
 
 

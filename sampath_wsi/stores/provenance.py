@@ -44,11 +44,12 @@ class SlideRecord(_Record):
 
 
 class ModelRecord(_Record):
-    """A model, and its classes in the order of its channels."""
+    """A model, its classes in the order of its channels, and a digest of how it is built and normalises its input."""
 
     name: str
     weights_sha256: str
     classes: tuple[TissueClass, ...]
+    settings_sha256: str = ""
 
 
 class Computed(_Record):
@@ -120,6 +121,10 @@ class Provenance:
             section.pop(path[-1], None)
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
+    def is_like(self, other: Provenance) -> bool:
+        """Return whether the data are the same, and computed in the same precision and batches."""
+        return (self.identity, self.computed) == (other.identity, other.computed)
+
     @property
     def weights_sha256(self) -> str:
         """The digest of the model's weights."""
@@ -180,8 +185,8 @@ class Provenance:
     def outdated(self) -> str:
         """Say which stage has changed since the store was made; empty where none has."""
         for stage, version in self.versions.items():
-            if version != VERSIONS.get(stage):
-                return f"version {version} of the stage '{stage}' made it, this program has version {VERSIONS[stage]}"
+            if version != (known := VERSIONS.get(stage)):
+                return f"version {version} of the stage '{stage}' made it, this program has version {known}"
         return ""
 
     def differences(self, other: Provenance) -> str:

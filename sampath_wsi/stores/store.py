@@ -23,6 +23,7 @@ import zarr
 from numpy.typing import DTypeLike
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.array_spec import ArrayConfigParams
 from zarr.types import AnyArray
 
 from sampath_wsi.errors import StoreError
@@ -71,7 +72,7 @@ class GrowingStore:
     def begin(cls, path: Path, provenance: Provenance) -> GrowingStore:
         """Begin a store, or go on with the one that was begun before, if all that made it is the same.
 
-        Then :attr:`provenance` is what that one recorded, of how it is computed too.
+        How it is computed must be the same too: one store never mixes two precisions.
 
         Raises
         ------
@@ -82,8 +83,8 @@ class GrowingStore:
         journal = open_alone(aside / JOURNAL, path)
         try:
             begun = growing_provenance(path)
-            if begun is not None and begun.identity == provenance.identity:
-                provenance = begun
+            if begun is not None and begun.is_like(provenance):
+                provenance = begun  # its names are those on disk
                 for cut_short in aside.rglob("*.partial"):  # files that zarr had not yet renamed when a run was killed
                     cut_short.unlink()
                 group, done = zarr.open_group(aside, mode="r+"), _read_journal(aside)
@@ -108,9 +109,11 @@ class GrowingStore:
 
     def array(self, name: str, **layout: Unpack[ArrayLayout]) -> AnyArray:
         """Create an array (see :func:`create_array`), or open it if an earlier run created it."""
-        found = self.group[name] if name in self.group else create_array(self.group, name, **layout)
+        if name not in self.group:
+            return create_array(self.group, name, **layout)
+        found = self.group[name]
         assert isinstance(found, zarr.Array)
-        return found
+        return found.with_config(_config(layout))
 
     def mark_done(self, unit: int) -> None:
         """Record that a unit of work is written; only then may a later run skip it. Threads may call it."""
@@ -155,8 +158,13 @@ def create_array(group: zarr.Group, name: str, **layout: Unpack[ArrayLayout]) ->
         fill_value=0,
         dimension_names=layout["dimension_names"],
         attributes=layout.get("attributes"),
-        config={"write_empty_chunks": not layout.get("skip_empty", True)},
+        config=_config(layout),
     )
+
+
+def _config(layout: ArrayLayout) -> ArrayConfigParams:
+    """Return what Zarr is told of writing an array; the array itself does not record it."""
+    return {"write_empty_chunks": not layout.get("skip_empty", True)}
 
 
 def open_store(path: Path, kind: Kind) -> tuple[zarr.Group, Provenance]:
@@ -260,7 +268,7 @@ def is_finished(path: Path, provenance: Provenance) -> bool:
 def is_begun(path: Path, provenance: Provenance) -> bool:
     """Return whether a store of this identity was begun at the path, and not finished."""
     begun = growing_provenance(path)
-    return begun is not None and begun.identity == provenance.identity
+    return begun is not None and begun.is_like(provenance)
 
 
 def growing_provenance(path: Path) -> Provenance | None:

@@ -11,6 +11,7 @@ from zarr.codecs import BloscCodec
 
 from sampath_wsi.errors import StoreError
 from sampath_wsi.stores.provenance import Provenance
+from sampath_wsi.stores.shards import check_complete
 from sampath_wsi.stores.store import GrowingStore, is_finished, open_store, read_array
 from tests.helpers import make_grid, slide_record
 
@@ -37,6 +38,23 @@ def test_is_whole_or_absent(tmp_path: Path) -> None:
     assert made_by == provenance()
     assert (read_array(group, "a")[0:2] == 7).all()
     assert [entry.name for entry in tmp_path.iterdir()] == ["tiles.zarr"]
+
+
+def test_zeros_are_stored_on_request_after_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "tiles.zarr"
+    for shard in range(2):
+        with GrowingStore.begin(path, provenance()) as store:
+            array = store.array(
+                "a",
+                shape=(4, 4),
+                dtype=np.uint8,
+                chunks=(1, 4),
+                shards=(2, 4),
+                dimension_names=("x", "y"),
+                skip_empty=False,
+            )
+            array[2 * shard : 2 * shard + 2] = np.zeros((2, 4), np.uint8)
+    check_complete(array)
 
 
 def test_resumes_only_what_the_same_began(tmp_path: Path) -> None:

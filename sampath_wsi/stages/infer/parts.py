@@ -226,8 +226,7 @@ def _part_stores(out: Path) -> list[Path]:
 
 
 def _are_alike(one: Provenance | None, other: Provenance) -> bool:
-    """Return whether two stores are made of the same, in the same precision and batches."""
-    return one is not None and (one.identity, one.computed) == (other.identity, other.computed)
+    return one is not None and one.is_like(other)
 
 
 def _open_growing(path: Path) -> zarr.Group:
@@ -256,7 +255,7 @@ def _take(
             if old.exists():
                 new.parent.mkdir(parents=True, exist_ok=True)
                 place(old, new)
-        if files[0][1].exists():
+        if all(new.exists() for _, new in files):
             store.mark_done(start)
 
 

@@ -63,6 +63,7 @@ def begin_arrays(store: GrowingStore, source: zarr.Group) -> tuple[AnyArray, Any
         chunks=(batch, classes),
         shards=(batch, classes),
         dimension_names=("tile", "class"),
+        skip_empty=False,
     )
     tissue = read_array(source, TISSUE)
     copy = store.array(

@@ -21,7 +21,7 @@ from sampath_wsi.stages.infer import parts
 from sampath_wsi.stages.infer.parts import Part, join, parts_folder
 from sampath_wsi.stages.infer.stage import InferResult, infer
 from sampath_wsi.stores.integrity import find_damage, set_aside
-from sampath_wsi.stores.store import GrowingStore, open_store
+from sampath_wsi.stores.store import GrowingStore, aside_of, open_store
 from tests.helpers import SPEC, ColourModel, blob_slide, contents, ready, tile, write_slide
 
 BATCH = 4
@@ -237,6 +237,43 @@ def test_what_is_wrong_with_parts_is_named(tiles: Path, tmp_path: Path) -> None:
     assert str(Part.parse("2/4")) == "2/4"
     assert parts._part_stores(out) == [Part(1, 2).path(out)]
     assert parts_folder(out).name == "p.zarr.parts"
+
+
+def test_parts_begun_at_once_in_two_ways_end_in_one(tiles: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    out, other = tmp_path / "p.zarr", tmp_path / "other" / "p.zarr"
+    run(tiles, other, Part(2, 2), batch=8)
+    run(tiles, out, Part(1, 2))
+    shutil.copytree(parts_folder(other), parts_folder(out), dirs_exist_ok=True)
+    assert run(tiles, out, Part(1, 2), batch=8).computed == 0
+    again = run(tiles, out, Part(2, 2), batch=8)
+    assert (again.computed, again.how.batch) == (again.tiles, BATCH)
+    join(out, 2)
+    assert contents(out) == whole
+
+
+def test_a_part_begun_otherwise_takes_no_finished_batches(tiles: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    out, other = tmp_path / "p.zarr", tmp_path / "other" / "p.zarr"
+    run(tiles, other, Part(1, 2), batch=8)
+    run(tiles, out)
+    shutil.copytree(parts_folder(other), parts_folder(out))  # left by a run that was killed at its last step
+    assert [run(tiles, out, part).computed for part in cut(2)] == [0, 0]
+    (out / "zarr.json").unlink()  # as Snakemake does
+    join(out, 2)
+    assert contents(out) == whole
+
+
+def test_half_a_batch_does_not_count(tiles: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "p.zarr"
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tiles, out, at_most=0)
+    run(tiles, out, Part(1, 2))
+    there, here = (aside_of(path) for path in (Part(1, 2).path(out), out))
+    shard = Path("probability", "c", "0", "0", "0", "0")
+    (here / shard).parent.mkdir(parents=True)
+    (there / shard).rename(here / shard)
+    (there / "iou" / "c" / "0" / "0").unlink()
+    run(tiles, out)
+    assert contents(out) == whole
 
 
 def test_the_command_that_joins(tiles: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
