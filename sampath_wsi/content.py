@@ -6,7 +6,8 @@ is read again only where its size, its times or its inode changed, and so that a
 archive that is not mounted) keeps its finished result.
 
 A slide is sampled, not read: its size and 64 KiB at each of 33 places, of it and of the files beside it that hold its
-pixels. A change between these places, in a file of the same size, is not seen.
+pixels. A change between these places, in a file of the same size, is not seen. Masks, annotations and true class maps,
+which people draw and correct, are read as a whole.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sampath_wsi.files import write_json
+from sampath_wsi.files import sha256, write_json
 
 _SAMPLE_BYTES = 1 << 16
 _SAMPLES = 33
+_LONGEST_NAME = 256
 _UID_TAG = b"\x20\x00\x0e\x00"
 """Tag of the DICOM element SeriesInstanceUID, little endian; all files of a slide have the same value."""
 
@@ -43,15 +45,21 @@ class ContentKeys:
         self._known: dict[str, list[str]] = known if isinstance(known, dict) else {}
         self._new = False
 
-    def of(self, path: str) -> str:
-        """Return the name of a file's content: its last known one while it is away, empty if it was never there."""
+    def of(self, path: str, *, whole: bool = False) -> str:
+        """Return the name of a file's content: its last known one while it is away, empty if it was never there.
+
+        Parameters
+        ----------
+        whole
+            Read all of it; else it is a slide, which is sampled.
+        """
         place = os.path.abspath(path)  # noqa: PTH100 - it must not follow links
         stamp, content = self._known.get(place, ["", ""])
         try:
-            now = "; ".join(_stamp(each) for each in companions(Path(path)))
+            now = "; ".join(_stamp(each) for each in ([Path(path)] if whole else companions(Path(path))))
             if now == stamp:
                 return content
-            content = sample(Path(path))
+            content = (sha256 if whole else sample)(Path(path))
         except OSError:
             return content
         self._known[place], self._new = [now, content], True
@@ -96,12 +104,20 @@ def companions(path: Path) -> list[Path]:
         case ".mrxs":
             beside = path.with_suffix("").glob("*")
         case ".vms" | ".vmu":
-            beside = path.parent.glob(f"{path.stem}*")
+            beside = _named_in(path)
         case ".dcm":
             beside = _of_series(path)
         case _:
             return [path]
     return [path, *sorted(each for each in beside if each.is_file() and each != path)]
+
+
+def _named_in(path: Path) -> Iterator[Path]:
+    """Yield what Hamamatsu's key file names: ``ImageFile(1,0)=a(1,0).jpg``."""
+    with open(path, "rb") as file:
+        lines = file.read(_SAMPLE_BYTES).decode("latin-1").splitlines()
+    names = (line.partition("=")[2].strip() for line in lines)
+    return (path.parent / name for name in dict.fromkeys(names) if 0 < len(name) < _LONGEST_NAME)
 
 
 def _of_series(path: Path) -> Iterator[Path]:

@@ -98,3 +98,15 @@ def test_every_package_has_its_place_in_the_architecture() -> None:
     assert {
         name for name in named if not (ROOT / name).exists() and not (ROOT / "sampath_wsi" / name).exists()
     } == set()
+
+
+def test_what_decides_is_compared_by_snakemake() -> None:
+    """It compares no parameter that is a function of these, and wants the same text as a resource in all of a group."""
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        text = path.read_text()
+        assert re.findall(r"(?:options|version|made_of|rows|model)=lambda \w+, (?:input|output|threads).*", text) in (
+            [],
+            ["model=lambda w, input: Path(input.card).parent,"],
+        )
+        asked = re.findall(r"^    resources:\n((?:        .*\n)+)", text, re.MULTILINE)
+        assert {line.split("=")[0].strip() for block in asked for line in block.splitlines()} <= {"gpu"}

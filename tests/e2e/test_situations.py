@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +79,16 @@ def other_mpp(folder: Path) -> None:
     (folder / "s.tsv").write_text("slide\tpath\tmpp\na\ta.tif\t0.6\nb\tb.tif\t\n")
 
 
+def other_card(change: Callable[[dict[str, Any]], None]) -> Change:
+    def edit(folder: Path) -> None:
+        path = folder / "model" / "card.json"
+        card = json.loads(path.read_text())
+        change(card)
+        path.write_text(json.dumps(card))
+
+    return edit
+
+
 NOTHING: dict[str, Change] = {
     "again": lambda folder: None,
     "touched": lambda folder: (folder / "a.tif").touch(),
@@ -90,6 +102,7 @@ NOTHING: dict[str, Change] = {
     "a slide more": added,
     "other parts": lambda folder: ["--config", "infer.parts=1"],
     "old keys": old_keys,
+    "another description": other_card(lambda card: card.update(description="new", name="other")),
     "results moved": lambda folder: shutil.copytree(folder / "r", folder / "kept") and None,
 }
 ANEW: dict[str, tuple[Change, str]] = {
@@ -99,6 +112,8 @@ ANEW: dict[str, tuple[Change, str]] = {
     "another precision": (lambda folder: ["--config", "infer.precision=bf16"], ALL),
     "another overlap": (lambda folder: ["--config", "tile.overlap=32"], ALL),
     "another mpp": (other_mpp, ALL),
+    "another colour": (other_card(lambda card: card["classes"][0].update(color=[1, 2, 3])), ALL),
+    "another mean": (other_card(lambda card: card.update(mean=[0.5, 0.5, 0.5])), ALL),
 }
 
 

@@ -4,7 +4,6 @@ import builtins
 import json
 import os
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from sampath_wsi.training.experiments.plan import plan_experiments
 WITHOUT_SLIDES = "all" not in sys.argv and any(
     re.fullmatch("train|(experiment|sweep)_.*", word) for word in sys.argv
 )
-SLIDES, MODEL, WEIGHTS_SHA256 = {}, None, None
+SLIDES, MODEL, WEIGHTS_SHA256, INFERRED_WITH = {}, None, None, None
 try:
     CONFIG = load_config(config)
     EXPERIMENTS = plan_experiments(CONFIG, VERSIONS["train"])
@@ -35,6 +34,13 @@ try:
         SLIDES = {row.slide: row for row in read_slides(CONFIG.slides)}
         MODEL = ModelCard.read(resolve_model(CONFIG.model) / CARD_NAME)
         WEIGHTS_SHA256 = MODEL.weights_sha256
+        # As stores record it, and the version of the stage.
+        INFERRED_WITH = [
+            VERSIONS["infer"],
+            WEIGHTS_SHA256,
+            MODEL.settings_sha256,
+            [(each.name, each.color) for each in MODEL.classes],
+        ]
 except SampathError as error:
     raise WorkflowError(str(error)) from None
 
@@ -58,8 +64,9 @@ COHORT_FLAGS = as_flags(
 )
 COHORT_COMMAND = f"sampath-wsi cohort {COHORT_FLAGS}"
 
-# What rules tell their commands stands in two places. Parameters decide about a result, so that Snakemake makes it anew
-# where one changes: options, versions, the content of files. What changes no result is a resource: paths, devices.
+# Parameters decide about a result: Snakemake makes it anew where one changes (options, versions, the content of files).
+# What changes no result (paths, devices) is a parameter too, but a function of `threads`, `input` or `output`: these
+# Snakemake does not compare. No option that decides may be such a function.
 
 
 def make_cohort_now():
@@ -99,9 +106,11 @@ def made_here(column):
 
 def content(wildcards, *columns):
     """The content of files of a slide's row, as a parameter."""
-    row = SLIDES[wildcards.slide]
-    paths = [getattr(row, column) for column in columns]
-    return [path if path in MADE_HERE else path and CONTENT.of(path) for path in paths]
+    paths = {column: getattr(SLIDES[wildcards.slide], column) for column in columns}
+    return [
+        path if path in MADE_HERE else path and CONTENT.of(path, whole=column != "path")
+        for column, path in paths.items()
+    ]
 
 
 def slide_mb(wildcards):

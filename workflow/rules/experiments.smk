@@ -151,15 +151,15 @@ rule experiment_pretrain:
     threads: COMPUTED.threads
     resources:
         gpu=COMPUTED.gpus,
-        flags=lambda w: as_flags(COMPUTED.device_flags),
     params:
+        flags=lambda w, threads: as_flags(COMPUTED.device_flags),
         recipe=lambda w: EXPERIMENTS[w.dataset].own.pretraining,
         folder=lambda w, output: Path(output[0]).parents[1],
         options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("pretrain", w.run)),
         version=VERSIONS["train"],
     shell:
         "sampath-wsi train {params.recipe:q} --data {input.data:q} --out {params.folder:q} --resume {params.options}"
-        " {resources.flags} --threads {threads} > {log:q} 2>&1"
+        " {params.flags} --threads {threads} > {log:q} 2>&1"
 
 
 rule experiment_train:
@@ -179,15 +179,15 @@ rule experiment_train:
     threads: COMPUTED.threads
     resources:
         gpu=COMPUTED.gpus,
-        flags=lambda w: as_flags(COMPUTED.device_flags),
     params:
+        flags=lambda w, threads: as_flags(COMPUTED.device_flags),
         recipe=lambda w: EXPERIMENTS[w.dataset].own.recipe,
         folder=lambda w, output: Path(output[0]).parents[1],
         options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("train", w.run)),
         version=VERSIONS["train"],
     shell:
         "sampath-wsi train {params.recipe:q} --data {input.data:q} --splits {input.splits:q} --out {params.folder:q}"
-        " --resume {params.options} {resources.flags} --threads {threads} > {log:q} 2>&1"
+        " --resume {params.options} {params.flags} --threads {threads} > {log:q} 2>&1"
 
 
 rule experiment_test:
@@ -207,15 +207,15 @@ rule experiment_test:
     threads: COMPUTED.threads
     resources:
         gpu=min(1, COMPUTED.gpus),
-        flags=lambda w: as_flags({"device": COMPUTED.common.device}),
     params:
+        flags=lambda w, threads: as_flags({"device": COMPUTED.common.device}),
         model=lambda w, input: Path(input.card).parent,
         out=lambda w, output: Path(output[0]).parent,
         options=lambda w: as_flags(EXPERIMENTS[w.dataset].options("test")),
         version=VERSIONS["test"],
     shell:
         "sampath-wsi test {params.model:q} --data {input.data:q} --splits {input.splits:q} --out {params.out:q}"
-        " {params.options} {resources.flags} --threads {threads} > {log:q} 2>&1"
+        " {params.options} {params.flags} --threads {threads} > {log:q} 2>&1"
 
 
 rule experiment_vanilla:
@@ -234,8 +234,8 @@ rule experiment_vanilla:
     threads: COMPUTED.threads
     resources:
         gpu=min(1, COMPUTED.gpus),
-        flags=lambda w: as_flags({"device": COMPUTED.common.device}),
     params:
+        flags=lambda w, threads: as_flags({"device": COMPUTED.common.device}),
         out=lambda w, output: Path(output[0]).parent,
         options=lambda w: as_flags(
             EXPERIMENTS[w.dataset].options("test-prompts", w.row)
@@ -243,7 +243,7 @@ rule experiment_vanilla:
         version=VERSIONS["test"],
     shell:
         "sampath-wsi test-prompts --sam {input.sam:q} --data {input.data:q} --out {params.out:q} {params.options}"
-        " {resources.flags} --threads {threads} > {log:q} 2>&1"
+        " {params.flags} --threads {threads} > {log:q} 2>&1"
 
 
 rule experiment_report:

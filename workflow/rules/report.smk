@@ -25,15 +25,14 @@ rule report:
         BENCHMARKS / "report.tsv"
     conda:
         "../../envs/cpu.yaml"
-    resources:
-        slide=lambda wildcards: shlex.quote(SLIDES[wildcards.slide].path),
     params:
+        slide=lambda wildcards, threads: SLIDES[wildcards.slide].path,
         store=lambda wildcards, input: Path(input.segmentation).parent,
         options=lambda wildcards: as_flags({"mpp": SLIDES[wildcards.slide].mpp}),
         record=str(SLIDE.record("report")),
         version=VERSIONS["report"],
     shell:
-        "sampath-wsi report {resources.slide} {params.store:q} --overlay {output.overlay:q} --summary {output.summary:q}"
+        "sampath-wsi report {params.slide:q} {params.store:q} --overlay {output.overlay:q} --summary {output.summary:q}"
         " --thumbnail {output.thumbnail:q} {params.options} --record {params.record:q} > {log:q} 2>&1"
 
 
@@ -49,15 +48,14 @@ rule evaluate:
         BENCHMARKS / "evaluate.tsv"
     conda:
         "../../envs/cpu.yaml"
-    resources:
-        truth=lambda wildcards: shlex.quote(SLIDES[wildcards.slide].truth),
     params:
         store=lambda wildcards, input: Path(input.segmentation).parent,
-        truth=lambda wildcards: content(wildcards, "truth"),
+        truth=lambda wildcards, threads: SLIDES[wildcards.slide].truth,
+        made_of=lambda wildcards: content(wildcards, "truth"),
         record=str(SLIDE.record("evaluate")),
         version=VERSIONS["evaluate"],
     shell:
-        "sampath-wsi evaluate {params.store:q} {resources.truth} --out {output:q}"
+        "sampath-wsi evaluate {params.store:q} {params.truth:q} --out {output:q}"
         " --record {params.record:q} > {log:q} 2>&1"
 
 
@@ -90,12 +88,11 @@ rule cohort:
         RESULTS.benchmarks / "cohort.tsv"
     conda:
         "../../envs/cpu.yaml"
-    resources:
-        # A function, so that Snakemake leaves braces in it alone.
-        command=lambda wildcards: COHORT_COMMAND,
     params:
+        # A function, so that Snakemake leaves braces in it alone.
+        command=lambda wildcards, threads: COHORT_COMMAND,
         rows=[(row.slide, row.extra) for row in SLIDES.values()],
         model=WEIGHTS_SHA256,
     # Exit code 2: the table says that slides failed. Here that can only be of a step which is no longer wanted.
     shell:
-        "({resources.command} || test $? = 2) > {log:q} 2>&1"
+        "({params.command} || test $? = 2) > {log:q} 2>&1"

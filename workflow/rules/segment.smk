@@ -22,14 +22,13 @@ rule tile:
     conda:
         "../../envs/cpu.yaml"
     threads: 2
-    resources:
-        slide=lambda wildcards: shlex.quote(SLIDES[wildcards.slide].path),
-        flags=tile_flags,
     params:
+        slide=lambda wildcards, threads: SLIDES[wildcards.slide].path,
+        flags=lambda wildcards, threads: tile_flags(wildcards),
         made_of=made_of,
         record=str(SLIDE.record("tile")),
     shell:
-        "sampath-wsi tile {resources.slide} --out {output:q} {resources.flags}"
+        "sampath-wsi tile {params.slide:q} --out {output:q} {params.flags}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
 
 
@@ -49,16 +48,16 @@ rule infer:
     threads: 4
     resources:
         gpu=GPU,
-        flags=lambda wildcards: INFER_FLAGS,
     params:
+        flags=lambda wildcards, threads: INFER_FLAGS,
         # The tiles are removed when they have served, and with them what Snakemake knew of how they were made.
         made_of=made_of,
         options=CONFIG.infer.flags(),
         store=lambda wildcards, output: Path(output[0]).parent,
         record=str(SLIDE.record("infer")),
-        version=(VERSIONS["infer"], WEIGHTS_SHA256),
+        version=lambda wildcards: INFERRED_WITH,
     shell:
-        "sampath-wsi infer {input:q} --out {params.store:q} {resources.flags}"
+        "sampath-wsi infer {input:q} --out {params.store:q} {params.flags}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
 
 
@@ -78,16 +77,16 @@ rule infer_part:
     threads: 4
     resources:
         gpu=GPU,
-        flags=lambda wildcards: INFER_FLAGS,
     params:
+        flags=lambda wildcards, threads: INFER_FLAGS,
         made_of=made_of,
         options=CONFIG.infer.flags(),
         store=str(SLIDE.probabilities),
         record=str(SLIDE.record("infer-{part}-of-{parts}")),
-        version=(VERSIONS["infer"], WEIGHTS_SHA256),
+        version=lambda wildcards: INFERRED_WITH,
     shell:
         "sampath-wsi infer {input:q} --out {params.store:q} --part {wildcards.part}/{wildcards.parts}"
-        " {resources.flags} --threads {threads} --record {params.record:q} > {log:q} 2>&1"
+        " {params.flags} --threads {threads} --record {params.record:q} > {log:q} 2>&1"
 
 
 rule infer_join:
@@ -106,16 +105,15 @@ rule infer_join:
         BENCHMARKS / "infer.tsv"
     conda:
         "../../envs/cpu.yaml"
-    resources:
-        parts=PARTS,
     params:
+        parts=lambda wildcards, threads: PARTS,
         made_of=made_of,
         options=CONFIG.infer.flags(),
         store=lambda wildcards, output: Path(output[0]).parent,
         record=str(SLIDE.record("infer")),
-        version=(VERSIONS["infer"], WEIGHTS_SHA256),
+        version=lambda wildcards: INFERRED_WITH,
     shell:
-        "sampath-wsi join {params.store:q} --parts {resources.parts} --record {params.record:q} > {log:q} 2>&1"
+        "sampath-wsi join {params.store:q} --parts {params.parts} --record {params.record:q} > {log:q} 2>&1"
 
 
 if PARTS == 1:
@@ -139,16 +137,15 @@ rule stitch:
     conda:
         "../../envs/cpu.yaml"
     threads: 2
-    resources:
-        flags=lambda wildcards: CONFIG.stitch.flags(machine=True),
     params:
+        flags=lambda wildcards, threads: CONFIG.stitch.flags(machine=True),
         probabilities=lambda wildcards, input: Path(input[0]).parent,
         store=lambda wildcards, output: Path(output[0]).parent,
         options=lambda wildcards: CONFIG.stitch.flags(),
         record=str(SLIDE.record("stitch")),
         version=VERSIONS["stitch"],
     shell:
-        "sampath-wsi stitch {params.probabilities:q} --out {params.store:q} {params.options} {resources.flags}"
+        "sampath-wsi stitch {params.probabilities:q} --out {params.store:q} {params.options} {params.flags}"
         " --threads {threads} --record {params.record:q} > {log:q} 2>&1"
 
 

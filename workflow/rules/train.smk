@@ -75,18 +75,20 @@ rule training_run:
     threads: 4
     resources:
         gpu=0 if TRAINING.device == "cpu" else TRAINING.devices,
-        flags=lambda wildcards: as_flags(
-            {"device": TRAINING.device, "devices": TRAINING.devices}
-        ),
     params:
         out=TRAINING_DIR,
-        options=lambda wildcards, input: as_flags(
-            {"splits": input.splits, "set": TRAINING.set}
+        options=lambda wildcards: as_flags({"set": TRAINING.set}),
+        flags=lambda wildcards, input: as_flags(
+            {
+                "splits": input.splits,
+                "device": TRAINING.device,
+                "devices": TRAINING.devices,
+            }
         ),
         version=VERSIONS["train"],
     shell:
         "sampath-wsi train {input.recipe:q} --data {input.data:q} --out {params.out:q} --resume {params.options}"
-        " {resources.flags} --threads {threads} > {log:q} 2>&1"
+        " {params.flags} --threads {threads} > {log:q} 2>&1"
 
 
 rule training_scores:
@@ -106,14 +108,14 @@ rule training_scores:
     threads: 4
     resources:
         gpu=0 if TRAINING.device == "cpu" else 1,
-        flags=lambda wildcards: as_flags({"device": TRAINING.device}),
     params:
         model=TRAINING_DIR / "model",
         out=TRAINING_DIR / "scores",
-        options=lambda wildcards, input: as_flags(
-            {"splits": input.splits, "split": "val"}
+        options=as_flags({"split": "val"}),
+        flags=lambda wildcards, input: as_flags(
+            {"splits": input.splits, "device": TRAINING.device}
         ),
         version=VERSIONS["test"],
     shell:
         "sampath-wsi test {params.model:q} --data {input.data:q} --out {params.out:q} --maps {params.options}"
-        " {resources.flags} --threads {threads} > {log:q} 2>&1"
+        " {params.flags} --threads {threads} > {log:q} 2>&1"
