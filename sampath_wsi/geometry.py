@@ -147,7 +147,7 @@ class TileGrid:
             raise ConfigError(
                 f"the slide's {width} x {height} px at {mpp[0]:g} x {mpp[1]:g} um/px would be cut into "
                 f"{columns} x {rows} tiles",
-                "Check its resolution (column 'mpp' of the sample sheet, or --mpp).",
+                "Check its resolution (mpp).",
             )
         return cls(
             slide_width_level0_px=slide_size_level0_px[0],

@@ -131,7 +131,7 @@ def test_a_tile_that_claims_to_be_longer_than_the_file_is_named(tmp_path: Path) 
 def test_resolutions_that_no_slide_has_do_not_fill_the_memory(tmp_path: Path) -> None:
     slide = blob_slide(tmp_path / "a.tif")
     for mpp in (1e-6, 1e6, float("inf")):
-        with pytest.raises(SlideError, match=r"the sample sheet gives .* um/px, which no slide has"):
+        with pytest.raises(SlideError, match=r"the sample sheet gives .* um/px, which no scanner has"):
             inspect_slide(slide, mpp=(mpp, 0.5))
     with pytest.raises(ConfigError, match="would be cut into"):
         make_grid((10**7, 10**7), mpp=(100.0, 100.0))

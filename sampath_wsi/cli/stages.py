@@ -32,7 +32,9 @@ def tile(
     model: Model = "demo",
     slide_id: SlideId = None,
     mpp: Mpp = None,
-    mpp_source: Annotated[MppSource, typer.Option(help="Where --mpp comes from, for the record.")] = "command line",
+    mpp_source: Annotated[
+        MppSource, typer.Option(help="Where mpp is given, for record and messages.")
+    ] = "command line",
     tissue_mask: Annotated[Path | None, typer.Option(help="Image of the whole slide: not 0 is tissue.")] = None,
     roi: Annotated[Path | None, typer.Option(help="QuPath annotations that limit what is segmented.")] = None,
     threads: Threads = 2,

@@ -37,6 +37,8 @@ class TileOptions(Options):
     """smaller islands of tissue are left out, in square micrometres"""
     min_tissue_hole: Amount = 5000
     """smaller holes of the tissue are filled, in square micrometres"""
+    max_magnification: Annotated[float, Field(ge=1)] = Field(default=4, json_schema_extra=MACHINE)
+    """slides whose finest resolution is more than this many times coarser than the model's are refused"""
 
 
 class InferOptions(Options):

@@ -22,7 +22,7 @@ from sampath_wsi.results import RunResults
 from sampath_wsi.runs.sheet import safe_id
 from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
 from sampath_wsi.stages.infer.stage import ReadyModel
-from sampath_wsi.stages.tile import TileRequest, plan_tiles
+from sampath_wsi.stages.tile import TileRequest, check_magnification, plan_tiles
 
 _SQUARE_WITHIN = 0.01
 _TILES_READ = 6
@@ -154,7 +154,12 @@ def inspect(
         )
         if problem:
             return report
-        plan = plan_tiles(TileRequest(info, safe_id(path.stem), spec), progress=progress)
+        request = TileRequest(info, safe_id(path.stem), spec)
+        try:
+            check_magnification(request)
+        except SlideError as error:
+            return replace(report, warnings=(*report.warnings, str(error).removeprefix(f"{path}: ")))
+        plan = plan_tiles(request, progress=progress)
         grid = plan.result.grid
         report = replace(
             report,

@@ -11,16 +11,25 @@ import openslide
 from sampath_wsi.content import sample
 from sampath_wsi.errors import SlideError
 from sampath_wsi.geometry import MppSource
+from sampath_wsi.slides.planes import check_planes
 from sampath_wsi.stores.provenance import SlideRecord
 
-# Resolutions outside these are mistakes of the metadata, not microscopes (a 100x lens gives about 0.1 um/px;
-# the coarsest level that anybody stores as a slide of its own is some tens of um/px).
-PLAUSIBLE_MPP = (0.02, 100.0)
+# um/px outside these and sides longer than this are mistakes of the metadata, not microscopes: a 100x lens gives about
+# 0.1 um/px, 300 dots per inch (what an exporter writes that knows nothing) are 85.
+_PLAUSIBLE_MPP = (0.08, 10.0)
+_LONGEST_SIDE_MM = 400
+# A person who gives the resolution may go further.
+_POSSIBLE_MPP = (0.02, 100.0)
 # Readers that crop to openslide.bounds-*: QuPath does so for these formats in every version.
 _CROPPED_BY_QUPATH = ("mirax", "leica")
+# Of this vendor are all TIFFs, OME-TIFF too, that no scanner's software wrote.
+_PLAIN_TIFF = "generic-tiff"
 # OpenSlide decodes a whole tile at once: slides in one strip have some 30,000 x 5,000 px, damaged headers 4 billion.
 _MAX_TILE_PX = 1 << 29
-_MPP_REMEDY = "Give the true value in the column 'mpp' of the sample sheet (or with --mpp)."
+_MPP_REMEDIES: dict[MppSource, str] = {
+    "sample sheet": "Give the true value in the column 'mpp' of the sample sheet.",
+    "command line": "Give the true value as mpp (of a command: --mpp).",
+}
 
 
 @dataclass(frozen=True)
@@ -72,20 +81,26 @@ def inspect_slide(
     mpp
         Micrometres a level-0 pixel, (x, y), to use in place of the metadata.
     mpp_source
-        Where ``mpp`` comes from, if given.
+        Where ``mpp`` comes from, if given; else where a person can give it, which the message names.
 
     Raises
     ------
     SlideError
-        If the slide cannot be opened, or its resolution is missing or implausible and not overridden.
+        If the slide cannot be opened, or its resolution is missing or implausible and not overridden: metadata are
+        held to what scanners have, ``mpp`` to what is possible.
     """
     path = Path(path)
     with open_slide(path) as handle:
         properties = _properties(handle)
         _check_levels(path, handle, properties)
+        if properties.get(openslide.PROPERTY_NAME_VENDOR) == _PLAIN_TIFF:
+            check_planes(path)
         if mpp is None:
-            mpp, mpp_source = _mpp_of_metadata(path, properties), "metadata"
-        _check_mpp(path, mpp, mpp_source)
+            mpp = _mpp_of_metadata(path, properties, handle.dimensions, _MPP_REMEDIES[mpp_source])
+            mpp_source = "metadata"
+        elif not _within(mpp, _POSSIBLE_MPP):
+            what = f"the {mpp_source} gives {mpp[0]:g} x {mpp[1]:g} um/px, which no scanner has"
+            raise SlideError(f"{path}: {what}", _MPP_REMEDIES[mpp_source])
         size = handle.dimensions
         return SlideInfo(
             path=path,
@@ -151,20 +166,24 @@ def _check_levels(path: Path, handle: openslide.OpenSlide, properties: dict[str,
             raise SlideError(f"{path}: level {level} says that its tiles have {' x '.join(sides)} px", remedy)
 
 
-def _check_mpp(path: Path, mpp: tuple[float, float], source: MppSource) -> None:
-    low, high = PLAUSIBLE_MPP
-    if not all(low <= value <= high for value in mpp):
-        who = "its metadata give" if source == "metadata" else f"the {source} gives"
-        raise SlideError(f"{path}: {who} {mpp[0]:g} x {mpp[1]:g} um/px, which no slide has", _MPP_REMEDY)
+def _within(mpp: tuple[float, float], limits: tuple[float, float]) -> bool:
+    return all(limits[0] <= value <= limits[1] for value in mpp)
 
 
-def _mpp_of_metadata(path: Path, properties: dict[str, str]) -> tuple[float, float]:
+def _mpp_of_metadata(
+    path: Path, properties: dict[str, str], size_px: tuple[int, int], remedy: str
+) -> tuple[float, float]:
     try:
-        return float(properties[openslide.PROPERTY_NAME_MPP_X]), float(properties[openslide.PROPERTY_NAME_MPP_Y])
+        mpp = float(properties[openslide.PROPERTY_NAME_MPP_X]), float(properties[openslide.PROPERTY_NAME_MPP_Y])
     except (KeyError, ValueError):
         power = properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)
         hint = f" (it names a {power}x objective only)" if power else ""
-        raise SlideError(f"{path}: its metadata hold no resolution (mpp){hint}", _MPP_REMEDY) from None
+        raise SlideError(f"{path}: its metadata hold no resolution (mpp){hint}", remedy) from None
+    width_mm, height_mm = (length * value / 1000 for length, value in zip(size_px, mpp, strict=True))
+    if not _within(mpp, _PLAUSIBLE_MPP) or max(width_mm, height_mm) > _LONGEST_SIDE_MM:
+        what = f"its metadata give {mpp[0]:g} x {mpp[1]:g} um/px, which no scanner has"
+        raise SlideError(f"{path}: {what} ({width_mm:.3g} x {height_mm:.3g} mm)", remedy)
+    return mpp
 
 
 def _bounds(properties: dict[str, str], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -7,6 +7,7 @@ tissue mask (128 or more is tissue), with its scale in the attribute ``px_level0
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,10 @@ _TILES_A_SHARD = 8
 _STRIPE_LEVEL0_PX = 30_000
 # The store is read once and removed: speed counts for more than size (benchmarks/tiling.py compares codecs).
 _CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1)
+# Resolutions are rounded: 0.50001 is not coarser than 0.5.
+_ROUNDED = 1.001
+# Bytes of a tile in the store by those in memory: tissue hardly shrinks under lz4.
+_PACKED = 0.9
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,22 @@ def tile_slide(request: TileRequest, out: Path, *, threads: int = 2, progress: P
     return write_tiles(request.slide, out, plan, threads=threads, progress=progress)
 
 
+def check_magnification(request: TileRequest) -> None:
+    """Raise SlideError for a slide that must be magnified more than its options allow."""
+    finest, wanted, allowed = max(request.slide.mpp), request.model.mpp, request.options.max_magnification
+    if finest > allowed * wanted * _ROUNDED:
+        raise SlideError(
+            f"{request.slide.path}: its finest resolution ({finest:g} um/px) is {finest / wanted:.3g} times coarser "
+            f"than what the model was trained on ({wanted:g} um/px)",
+            f"Check its mpp, take a model of coarser slides, or allow it: tile.max_magnification is {allowed:g}.",
+        )
+
+
 def plan_tiles(request: TileRequest, *, threads: int = 2, progress: Progress | None = None) -> TilePlan:
     """Find the tissue of a slide and the tiles that hold some, as :func:`tile_slide` does, and write nothing."""
     info, model, options = request.slide, request.model, request.options
     overlap = model.overlap_px if options.overlap is None else options.overlap
+    check_magnification(request)
     everything = TileGrid.plan(
         slide_size_level0_px=info.size_level0_px,
         mpp=info.mpp,
@@ -136,7 +153,7 @@ def plan_tiles(request: TileRequest, *, threads: int = 2, progress: Progress | N
     grid = everything.keep(mask.tiles(everything, options.min_tissue))
     files = {"tissue_mask": request.mask_path, "roi": request.roi_path}
     inputs = {name: sha256(path) for name, path in files.items() if path is not None}
-    recorded = options.model_dump(mode="json", exclude={"overlap"})
+    recorded = options.model_dump(mode="json", exclude={"overlap", "max_magnification"})
     provenance = Provenance("tiles", info.describe(request.slide_id), grid, recorded, inputs)
     result = TileResult(grid, len(grid.tiles), _tissue_um2(mask, grid), tuple(_warnings(info, grid, mask)), False)
     return TilePlan(provenance, mask, result)
@@ -148,6 +165,7 @@ def write_tiles(
     """Write the tiles that :func:`plan_tiles` found."""
     if is_finished(out, plan.provenance):
         return replace(plan.result, reused=True)
+    _check_room(out, plan.result.grid)
     with GrowingStore.begin(out, plan.provenance) as store:
         _write_mask(store, plan.mask)
         with SlideReader(info) as reader:
@@ -155,6 +173,18 @@ def write_tiles(
         _check_unchanged(store, info)
         store.finish()
     return plan.result
+
+
+def _check_room(out: Path, grid: TileGrid) -> None:
+    """Refuse tiles that the disk has no room for, before the first is written."""
+    missing = len(grid.tiles) - finished_tiles(out, grid)
+    needed = missing * 3 * grid.tile_model_px**2 * _PACKED
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise SlideError(
+            f"{out}: {missing} tiles take about {needed / 1e9:.3g} GB, and {folder} has {free / 1e9:.3g} GB free",
+            "Make room, or write the results to another disk.",
+        )
 
 
 def _check_unchanged(store: GrowingStore, info: SlideInfo) -> None:

@@ -122,7 +122,7 @@ def test_real_bad_slides(
         ("empty.svs", "the file is empty"),
         ("folder.svs", "this is a directory"),
         ("nompp.tif", "its metadata hold no resolution (mpp)"),
-        ("absurd.tif", "1000 x 1000 um/px, which no slide has"),
+        ("absurd.tif", "1000 x 1000 um/px, which no scanner has"),
     ],
 )
 def test_slides_that_cannot_be_tiled(

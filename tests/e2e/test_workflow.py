@@ -22,7 +22,7 @@ FILES = ("segmentation.geojson.gz", "segmentation.ome.zarr/zarr.json", "overlay.
 
 # Other bad ones are in test_batch.py.
 BAD = {
-    "absurd": ("absurd.tif", "1000 x 1000 um/px, which no slide has"),
+    "absurd": ("absurd.tif", "1000 x 1000 um/px, which no scanner has"),
     "empty": ("empty.svs", "the file is empty"),
     "folder": ("folder.svs", "this is a directory"),
     "unopenable": ("unopenable.tiff", "Unsupported TIFF compression"),

@@ -92,7 +92,9 @@ class Slides(Kind):
         mpp_model = {".tif": 0.5, ".dcm": 60.0}.get(case[0], 4.0)
         spec = ModelSpec("any", "0", (), mpp_model, tile_px=128, output_stride=4, overlap_px=16)
         options = TileOptions(tissue_mpp=max(8.0, mpp_model / 2))
-        tile_slide(TileRequest(inspect_slide(slide), "s", spec, options), folder / "output.zarr")
+        # The DICOM slide is coarser than metadata may say.
+        info = inspect_slide(slide, mpp=(29.0, 29.0) if case[0] == ".dcm" else None)
+        tile_slide(TileRequest(info, "s", spec, options), folder / "output.zarr")
 
 
 class Annotations(Kind):

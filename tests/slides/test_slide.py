@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
+import tifffile
+from numpy.typing import NDArray
 
 from sampath_wsi.errors import SlideError
 from sampath_wsi.geometry import Box
@@ -124,10 +126,67 @@ def test_resolution_missing_implausible_and_overridden(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match=r"missing\.tif: its metadata hold no resolution.*column 'mpp'"):
         inspect_slide(missing)
     absurd = blob_slide(tmp_path / "absurd.tif", mpp=1000)
-    with pytest.raises(SlideError, match="1000 x 1000 um/px, which no slide has"):
+    with pytest.raises(SlideError, match="1000 x 1000 um/px, which no scanner has"):
         inspect_slide(absurd)
     info = inspect_slide(absurd, mpp=(0.5, 0.4))
     assert (info.mpp, info.mpp_source) == ((0.5, 0.4), "sample sheet")
+
+
+@pytest.mark.parametrize("mpp", [0.025, 0.079, 10.5, 25400 / 300])
+def test_metadata_are_held_to_what_scanners_have(tmp_path: Path, mpp: float) -> None:
+    path = write_slide(tmp_path / "s.tif", np.full((200, 200, 3), 200, np.uint8), mpp)
+    with pytest.raises(
+        SlideError, match=rf"give {mpp:g} x {mpp:g} um/px, which no scanner has .*column 'mpp' of the s"
+    ):
+        inspect_slide(path)
+    with pytest.raises(SlideError, match=r"Give the true value as mpp \(of a command: --mpp\)\.$"):
+        inspect_slide(path, mpp_source="command line")
+    assert inspect_slide(path, mpp=(mpp, mpp)).mpp == (mpp, mpp)
+
+
+def test_no_slide_is_longer_than_400_mm(tmp_path: Path) -> None:
+    strip = np.full((16, 40_100, 3), 200, np.uint8)
+    with pytest.raises(SlideError, match=r"give 10 x 10 um/px, which no scanner has \(401 x 0\.16 mm\)"):
+        inspect_slide(write_slide(tmp_path / "s.tif", strip, mpp=10))
+    assert inspect_slide(write_slide(tmp_path / "t.tif", strip[:, :39_900], mpp=10)).mpp == (10, 10)
+
+
+RGB = np.full((200, 200, 3), 200, np.uint8)
+Z_STACK = {"axes": "ZYXS"}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "message"),
+    [
+        (RGB.transpose(2, 0, 1), {"ome": True, "photometric": "minisblack"}, "an OME-TIFF whose 3 channels are images"),
+        (np.stack([RGB] * 4), {"ome": True, "metadata": Z_STACK}, "an OME-TIFF whose 4 focal planes are images"),
+        (RGB.transpose(2, 0, 1), {"photometric": "minisblack"}, "it holds 3 images of its full size"),
+        (RGB.astype(np.uint16) * 16, {}, "its pixels have 16 bits a channel"),
+        (np.dstack([RGB, RGB]), {"planarconfig": "contig"}, "its pixels have 6 channels"),
+    ],
+)
+def test_tiffs_that_would_be_read_wrongly(
+    tmp_path: Path, pixels: NDArray[np.generic], options: dict[str, object], message: str
+) -> None:
+    resolution = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER", "tile": (128, 128)}
+    path = tmp_path / "s.tif"
+    tifffile.imwrite(path, pixels, **{"photometric": "rgb", **resolution, **options})
+    with pytest.raises(SlideError, match=rf"s\.tif: {message}.* Convert it to a single plane of RGB"):
+        inspect_slide(path)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options"),
+    [
+        (RGB, {"ome": True}),
+        (RGB.transpose(2, 0, 1), {"planarconfig": "separate"}),
+        (RGB[..., 0], {"photometric": "minisblack"}),
+    ],
+)
+def test_tiffs_of_one_plane_are_read(tmp_path: Path, pixels: NDArray[np.uint8], options: dict[str, object]) -> None:
+    resolution = {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER", "tile": (128, 128)}
+    tifffile.imwrite(tmp_path / "s.tif", pixels, **{"photometric": "rgb", **resolution, **options})
+    assert (SlideReader(inspect_slide(tmp_path / "s.tif")).read(Box(0, 0, 99, 99), (99, 99)) == 200).all()
 
 
 def test_fingerprint_changes_with_one_byte(tmp_path: Path) -> None:
@@ -188,14 +247,11 @@ def test_real_bad_slides(shared_data: Path) -> None:
 
 
 def test_real_slides_of_every_format(shared_data: Path) -> None:
-    found = {
-        name: inspect_slide(shared_data / "slides" / name)
-        for name in (
-            "CMU-1-Small-Region.svs",
-            "test3-DAPI-2-(387).ndpi",
-            "multiframe_camelyon_challenge_image.dcm",
-        )
-    }
+    names = ("CMU-1-Small-Region.svs", "test3-DAPI-2-(387).ndpi", "multiframe_camelyon_challenge_image.dcm")
+    svs, ndpi, dicom = (shared_data / "slides" / name for name in names)
+    with pytest.raises(SlideError, match=r"its metadata give 28\.969 x 28\.968 um/px"):
+        inspect_slide(dicom)
+    found = {path: inspect_slide(path, mpp=(28.969, 28.968) if path is dicom else None) for path in (svs, ndpi, dicom)}
     assert [info.vendor for info in found.values()] == ["aperio", "hamamatsu", "dicom"]
     assert [round(info.mpp[0], 3) for info in found.values()] == [0.499, 0.228, 28.969]
     for info in found.values():

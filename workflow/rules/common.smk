@@ -159,11 +159,11 @@ def tile_flags(wildcards):
         "model": CONFIG.model,
         "slide_id": row.slide,
         "mpp": row.mpp,
-        "mpp_source": "sample sheet" if row.mpp else None,
+        "mpp_source": "sample sheet",
         "tissue_mask": row.tissue_mask,
         "roi": row.roi,
     }
-    return f"{as_flags(known)} {CONFIG.tile.flags()}"
+    return f"{as_flags(known)} {CONFIG.tile.flags()} {CONFIG.tile.flags(machine=True)}"
 
 
 def kept_stores():

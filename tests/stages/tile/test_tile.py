@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,6 +210,30 @@ def test_the_tissue_share_of_a_mask_and_none_without_detection(tmp_path: Path) -
     (warning,) = tiled(path, tmp_path / "m.zarr", mask_path=tmp_path / "m.png").warnings
     assert "100.0 % of the slide is tissue, over 95 %" in warning
     assert tiled(path, tmp_path / "all.zarr", tissue=False).warnings == ()
+
+
+def test_more_magnification_must_be_allowed(tmp_path: Path) -> None:
+    path, out = blob_slide(tmp_path / "s.tif", size=200, mpp=2.1), tmp_path / "tiles.zarr"
+    with pytest.raises(SlideError, match=r"\(2\.1 um/px\) is 4\.2 times coarser .* tile\.max_magnification is 4\.$"):
+        tiled(path, out)
+    assert not out.exists()
+    assert "4.2 times coarser" in tiled(path, out, max_magnification=4.2).warnings[0]
+    # It decides whether there is a result, not about it.
+    assert tiled(path, out, max_magnification=5).reused
+
+
+def test_a_disk_without_room_is_named_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = blob_slide(tmp_path / "s.tif"), tmp_path / "new" / "tiles.zarr"
+    tiles = tiled(path, tmp_path / "other.zarr").tiles
+    needed = tiles * 64 * 64 * 3 * 0.9
+    monkeypatch.setattr(tiling.shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed - 1))
+    with pytest.raises(SlideError, match=rf"{tiles} tiles take about {needed / 1e9:.3g} GB, and {tmp_path} has"):
+        tiled(path, out)
+    assert not out.parent.exists()
+    monkeypatch.setattr(tiling.shutil, "disk_usage", lambda folder: SimpleNamespace(free=needed + 1))
+    assert tiled(path, out).tiles == tiles
 
 
 def test_fluorescence_is_tiled_with_a_warning(tmp_path: Path) -> None:
