@@ -1,4 +1,4 @@
-"""How many labels change because probabilities are stored as bytes rather than float32; the limit is 0.1 %.
+"""Share of labels that change because probabilities are stored as bytes, not float32; the limit is 0.1 %.
 
 python benchmarks/probability_bytes.py            # the demo model on a synthetic slide
 """

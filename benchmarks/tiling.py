@@ -1,4 +1,4 @@
-"""How fast are slides read and tiled, and what does OpenSlide take for the same pixels?
+"""Speed of reading and tiling slides, and OpenSlide's for the same pixels.
 
     python benchmarks/tiling.py [--slide a.svs]
 

@@ -79,7 +79,7 @@ def write_json(path: Path, value: object) -> None:
     """Write readable, strictly valid JSON in one step."""
     with written_aside(path) as aside:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        # File names that are no UTF-8 hold lone surrogates: with backslashes they are what JSON writes for them.
+        # File names that are not UTF-8 hold lone surrogates, which are escaped with backslashes as JSON does.
         aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

@@ -214,7 +214,7 @@ def segment_slide(
     Raises
     ------
     SampathError
-        Its message says what is wrong and what to do; what is finished stays for the next call.
+        Its message gives the problem and the remedy; finished stages stay for the next call.
     """
     from sampath_wsi.stages.infer.stage import wanted_probabilities
     from sampath_wsi.stages.tile import plan_tiles

@@ -24,7 +24,7 @@ _BAR_CHARACTERS = 24
 class Progress(Protocol):
     """A function called with the number done, the total, and the unit ("tiles").
 
-    A step with several passes calls it for one after the other. Each begins with what an earlier run had done.
+    A step with several passes calls it for one after the other. Each begins with the number done by earlier runs.
     """
 
     def __call__(self, done: int, total: int, what: str = "steps", /) -> None: ...

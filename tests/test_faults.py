@@ -1,4 +1,4 @@
-"""What goes wrong around a stage: full disks, read-only folders, slides that change, two runs at once, signals."""
+"""Faults around a stage: full disks, read-only folders, slides that change, two runs at once, signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the repository says of itself, held against itself."""
+"""Consistency of the repository: its files, documentation and requirements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage loads before it works: it is paid for every slide."""
+"""Modules that a stage loads before it works: their time is paid for every slide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the command line explains itself: commands by topic, examples that can be copied, options for the log."""
+"""Help of the command line: commands by topic, examples that can be copied, options for the log."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class App(typer.Typer):
 
 
 def sections(names: list[str]) -> dict[str, list[str]]:
-    """Commands by topic."""
+    """Return commands by topic."""
     found = {section: [name for name in listed if name in names] for section, listed in SECTIONS.items()}
     rest = [name for name in names if not any(name in listed for listed in found.values())]
     return {section: listed for section, listed in {**found, OTHERS: rest}.items() if listed}

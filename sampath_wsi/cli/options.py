@@ -91,7 +91,7 @@ def complete_precision(incomplete: str) -> list[str]:
 
 
 _COMPLETIONS = {"device": complete_device, "precision": complete_precision}
-"""How the shell completes some options, by name."""
+"""Completions of options in the shell, by name."""
 
 
 Record = Annotated[Path | None, typer.Option("--record", help="Keep how the stage went in this JSON file.")]

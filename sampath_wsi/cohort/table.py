@@ -112,7 +112,7 @@ class SlideOutcome:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is doubtful about the result; empty where there is none."""
+        """Warnings about the result; empty without a result."""
         return self.summary.warnings if self.summary else ()
 
 

@@ -135,7 +135,7 @@ def lease(names: Sequence[str], count: int = 1, folder: Path | None = None) -> I
     count
         How many are wanted; all are held or none, so that no two jobs can wait for each other.
     folder
-        Of the lock files; by default one a user in ``/tmp``, wherever a job's own temporary files go.
+        Of the lock files; by default one a user in ``/tmp``, independent of a job's own temporary folder.
 
     Yields
     ------

@@ -28,8 +28,8 @@ def keep_freed_memory() -> bool:
 def return_freed_memory() -> None:
     """Give memory that was freed back to the system (glibc; elsewhere nothing happens).
 
-    With several threads that allocate megabytes, glibc keeps what they free in pieces, and a long step would seem to
-    need ever more memory. A call takes about a millisecond.
+    With several threads that allocate megabytes, glibc keeps the pieces that they free, and a long step would seem
+    to need ever more memory. A call takes about a millisecond.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim

@@ -96,7 +96,7 @@ def check_state(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
     Raises
     ------
     ModelError
-        Beginning with ``what`` and naming the first missing, unexpected and misshapen keys.
+        Its message begins with ``what`` and names the first missing, unexpected and misshapen keys.
     """
     misshapen = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"

@@ -198,9 +198,9 @@ class ModelCard(_Record):
     encoders
         Provenance of the encoders' weights.
     recipe, data, scores
-        How it was trained, on what, and what it reached.
+        The recipe of its training, the data, and the scores that it reached.
     licence, limitations
-        What one may and what one should not do with it.
+        Permitted uses, and uses that are not advised.
     weights_sha256
         SHA-256 of the weights file beside the card; written with it.
     """

@@ -60,12 +60,12 @@ def read_checkpoint(path: Path, *, allowed: Sequence[type] = (), trust: bool = F
     allowed
         Classes beyond tensors and containers that the format is known to hold.
     trust
-        Accept a pickle that names other objects; what was replaced is logged as a warning.
+        Accept a pickle that names other objects; the replaced objects are logged as a warning.
 
     Raises
     ------
     ModelError
-        If the file is missing, truncated, of another format, or names what is not allowed (all of it is listed).
+        If the file is missing, truncated, of another format, or names objects that are not allowed (all are listed).
     """
     if not path.is_file():
         raise ModelError(f"{path}: there is no such checkpoint", "Check the path.")

@@ -88,7 +88,7 @@ class SamPath(nn.Module):
         Returns
         -------
         Logits ``(B, n_classes + 1, S / 4, S / 4)`` with S the ``image_size``, channel 0 "unlabelled", and the
-        predicted IoU ``(B, n_classes + 1)``; float32 whatever the precision of the encoders.
+        predicted IoU ``(B, n_classes + 1)``; float32 at any precision of the encoders.
         """
         return self.decode(self.encode(images, precision))
 

@@ -156,7 +156,7 @@ def segment_by_dots(
         Drop masks that cover more than this fraction of the image: :data:`HALF_THE_IMAGE` in the paper's
         post-processing, None without it.
     predictor_of
-        Makes what prompts ``sam``.
+        Makes the predictor that prompts ``sam``.
 
     Returns
     -------

@@ -64,7 +64,7 @@ def load_config(config: Mapping[str, object]) -> Config:
     Raises
     ------
     ConfigError
-        Naming the key, what is wrong with it, and what may stand there.
+        Its message names the key, the problem, and the allowed values.
     """
     given = {key: value for key, value in config.items() if value is not None}
     for old, new in RENAMED.items():

@@ -65,7 +65,7 @@ class Annotation:
     nucleus
         Of a cell.
     repaired
-        Whether the file's polygon was invalid (a bow-tie, say) and was mended; its area may differ from what was drawn.
+        Whether the file's polygon was invalid (a bow-tie, say) and was mended; its area may differ from the drawn one.
     """
 
     geometry: BaseGeometry

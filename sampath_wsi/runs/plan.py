@@ -4,9 +4,9 @@ The workflow itself lies in the package (``_workflow``: links in a checkout, fil
 checkout. Everything of a run lies in its output folder: results, Snakemake's memory of them, and the two files that say
 what was asked for::
 
-    OUT/config.yaml    the configuration, without what stands at its default
+    OUT/config.yaml    the configuration, without keys that have their default
     OUT/slides.tsv     the slides, with paths in full
-    OUT/.snakemake/    what Snakemake knows of the results, and its logs
+    OUT/.snakemake/    Snakemake's records of the results, and its logs
 
 Snakemake works in that folder. So the same command goes on with it wherever it is given, two runs with different
 folders do not meet, and a folder can be moved. Paths that people name count from where they stand.
@@ -45,8 +45,8 @@ _OWN_EXECUTORS = ("local", "dryrun", "touch")
 def tell_scripts() -> None:
     """Tell the scripts of profiles and of conda environments where the workflow lies, wherever it is run.
 
-    ``SAMPATH_WSI_SOURCE``, which a user can set, is what conda environments install this program from: a checkout, or
-    the installed package.
+    ``SAMPATH_WSI_SOURCE``, which a user can set, is the source from which conda environments install this program: a
+    checkout, or the installed package.
     """
     os.environ["SAMPATH_WSI_WORKFLOW"] = str(WORKFLOW)
     source = WORKFLOW if (WORKFLOW / "pyproject.toml").is_file() else _PACKAGE
@@ -90,9 +90,9 @@ def plan_run(
     Parameters
     ----------
     slides
-        A sample sheet, or files and patterns; none: what the configuration says.
+        A sample sheet, or files and patterns; if empty, the configuration's.
     out, model
-        None: what the configuration says.
+        None: the configuration's.
     settings
         ``key=value`` of the configuration, parts of a key joined with dots.
 
@@ -146,7 +146,7 @@ def snakemake_command(
     out
         Where Snakemake works.
     cores, gpus
-        None: all that this process may use and see; with a profile: what that says.
+        None: all that this process may use and see; with a profile: the profile's.
     profile
         As :func:`profile_path` gives it.
     further

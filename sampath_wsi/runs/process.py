@@ -27,7 +27,7 @@ def held_folder(out: Path) -> Iterator[int]:
     Raises
     ------
     StoreError
-        If another run works there, or Snakemake was run from another folder to make what is in it.
+        If another run works there, or its results were made by Snakemake from another folder.
     """
     memory = out / ".snakemake"
     if (out / "slides").is_dir() and not memory.is_dir():

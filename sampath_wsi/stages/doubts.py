@@ -1,6 +1,6 @@
-"""What makes a result doubtful, in words for people: warnings about a slide, and about the classes found on it.
+"""Warnings of doubtful results: about a slide, and about the classes found on it.
 
-Nothing here stops a run. Each limit is exclusive: a value that equals it is no doubt.
+Nothing here stops a run. Limits are exclusive: a value that equals one gives no warning.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Resolutions coarser than this many times the model's are still tiled, with a warning: what a network trained on
-# nuclei says about a thumbnail is not worth much.
+# Resolutions coarser than this many times the model's are still tiled, with a warning: the output of a network
+# trained on nuclei is worth little on a thumbnail.
 UPSAMPLING_AT_MOST = 1.5
 # Stained tissue and glass are brighter in at least one channel, fluorescence is darker.
 DARK_BELOW = 64
@@ -23,12 +23,12 @@ _OUTLINE = "check the tissue's outline"
 
 @dataclass(frozen=True)
 class SlideLook:
-    """What stage 1 sees of a slide as a whole.
+    """Properties of a whole slide, as measured by stage 1.
 
     Parameters
     ----------
     side_mm
-        The longer side of what is segmented.
+        The longer side of the segmented area.
     mpp, mpp_model
         The coarser of the slide's two resolutions and the model's, um/px.
     tissue_share

@@ -106,12 +106,12 @@ def tile_slide(request: TileRequest, out: Path, *, threads: int = 2, progress: P
     out
         The store to write (``.../tiles.zarr``).
     threads
-        Readers, each with one shard in memory; they share what they decode.
+        Readers, each with one shard in memory; they share decoded tiles.
 
     Raises
     ------
     SlideError, AnnotationError, ConfigError
-        See :mod:`sampath_wsi.errors`; what was written stays aside for the next run.
+        See :mod:`sampath_wsi.errors`; the unfinished store stays for the next run.
     """
     plan = plan_tiles(request, threads=threads, progress=progress)
     return write_tiles(request.slide, out, plan, threads=threads, progress=progress)
@@ -265,8 +265,8 @@ def finished_tiles(out: Path, grid: TileGrid) -> int:
 def _in_stripes(grid: TileGrid, shards: Iterable[int]) -> list[int]:
     """Return shards in the order of writing: row by row down one stripe of the grid, then the next stripe.
 
-    So what two rows share, which the reader keeps from the upper one for the lower one, does not grow with the width
-    of the slide.
+    The reader keeps the pixels that a row shares with the next one; in stripes they do not grow with the width of the
+    slide.
     """
     columns = max(1, round(_STRIPE_LEVEL0_PX / (grid.step_model_px * grid.level0_px_per_model_px[0])))
 

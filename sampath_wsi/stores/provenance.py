@@ -53,7 +53,7 @@ class ModelRecord(_Record):
 
 
 class Computed(_Record):
-    """How probabilities were computed: the precision of the encoders, and tiles a batch."""
+    """Facts of the computation of probabilities: the precision of the encoders, and tiles a batch."""
 
     precision: str
     batch: int
@@ -74,7 +74,7 @@ class Provenance:
     options
         Every option of the stage that changes the data.
     inputs
-        Hashes of what else went in: files, the store that was read (its identity).
+        Hashes of the other inputs: files, and the identity of the store that was read.
     model
         The model; None for tiles.
     versions

@@ -39,7 +39,7 @@ DEFAULT_CODEC = ZstdCodec(level=1)
 
 
 class ArrayLayout(TypedDict):
-    """How an array is stored.
+    """Layout of a stored array.
 
     ``codec`` compresses it (None: not at all). ``skip_empty`` leaves out chunks of zeros, at the price of a look at
     every byte that is written.
@@ -58,7 +58,7 @@ class ArrayLayout(TypedDict):
 class GrowingStore:
     """A store that is being written: made by :meth:`begin`, put in place by :meth:`finish`.
 
-    As a context it lets go of its lock where the block ends; what is not finished stays for the next run.
+    As a context it releases its lock at the end of the block; an unfinished store stays for the next run.
     """
 
     def __init__(self, path: Path, provenance: Provenance, group: zarr.Group, done: set[int], journal: int) -> None:

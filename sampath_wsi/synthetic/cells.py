@@ -126,7 +126,7 @@ class StampSheet:
         Parameters
         ----------
         stains
-            ``(3, height, width)`` concentrations of the window, changed in place; what lies outside it is left out.
+            ``(3, height, width)`` concentrations of the window, changed in place; the cell is clipped to it.
         """
         kind, stamp = cell.kind, self._stamp(cell)
         size = stamp.cover.shape[0]

@@ -107,7 +107,7 @@ def smooth_noise(x_um: Floats, y_um: Floats, wavelength_um: float, seed: int) ->
     Returns
     -------
     ``(len(y_um), len(x_um))`` float64. Double precision, so that thresholds of the field fall alike in every
-    window, whatever order the matrix product sums in.
+    window, in any order of summation of the matrix product.
     """
     across, first_x = spline_weights(x_um / wavelength_um)
     down, first_y = spline_weights(y_um / wavelength_um)
@@ -190,7 +190,7 @@ class Textures:
         x_um, y_um = self._axes_um(window, step_px)
         ramp = (x_um * math.cos(self._fibre_angle))[None, :] + (y_um * math.sin(self._fibre_angle))[:, None]
         turns = ramp / _BUNDLE_UM + 5.0 * named_noise(self._seed, "fibre course", 140, x_um, y_um)
-        # Single precision is enough for what is left without whole repeats, which do not show.
+        # Whole repeats do not show; single precision is enough for the rest.
         repeats = math.floor(float(turns.min()) / _FIBRE_TURNS)
         left: Floats32 = (turns - repeats * _FIBRE_TURNS).astype(np.float32)
         return left

@@ -39,7 +39,7 @@ def soft_mask(rgb: NDArray[np.uint8], options: TissueOptions) -> NDArray[np.floa
     """Return the soft tissue mask of a low-resolution picture ``(y, x, 3)``: 0.5 where tissue begins.
 
     A pixel counts by how much darker than the glass its darkest channel is (stain darkens at least one, pale eosin
-    included), smoothed a little; the threshold is Otsu's, kept within bounds. What is as pale as glass (mucin, fat)
+    included), smoothed a little; the threshold is Otsu's, kept within bounds. Tissue as pale as glass (mucin, fat)
     counts by its texture, which glass does not have. Along the glass the outline lies where half of the neighbouring
     darkness is reached: there a pixel is dark in the measure that tissue covers it, and a low threshold alone would
     draw the outline of dark tissue too wide.
@@ -78,8 +78,8 @@ def _texture(darkening: NDArray[np.float32], dark: NDArray[np.bool_]) -> NDArray
     """Return the texture of the pale pixels, from 0 to 1: from 0.5 on it is more than glass has.
 
     Dark pixels take no part in it, nor do their neighbours, which they partly cover. It is the mean distance from the
-    mean, not its square, so that a grain of dust is no texture. On a noisy slide the limit rises with the noise, which
-    is what the smoothest of the pale pixels have.
+    mean, not its square, so that a grain of dust is no texture. On a noisy slide the limit rises with the noise,
+    which is measured on the smoothest of the pale pixels.
     """
     pale = ~ndimage.binary_dilation(dark)
     if not pale.any():

@@ -78,7 +78,7 @@ def find_tissue(
     mask_path
         An image over the whole slide, of any size, to use in place of detection: not zero is tissue.
     roi_path
-        QuPath annotations (GeoJSON, in QuPath's frame): only what lies in their areas counts as tissue.
+        QuPath annotations (GeoJSON, in QuPath's frame): only their areas count as tissue.
 
     Raises
     ------

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 class RunState:
     """Progress of a run; all of it is in every checkpoint.
 
-    ``epoch``, ``batch`` (of this epoch) and ``step`` (of the optimiser) count what is done. ``losses`` are those of the
+    ``epoch``, ``batch`` (of this epoch) and ``step`` (of the optimiser) count finished ones. ``losses`` are of the
     batches of this epoch, ``scores`` those of the last validation (:meth:`ConfusionMatrix.scores`, and ``loss``),
     ``best`` is the best macro Dice so far. ``rows`` are the table, one an epoch, ``seconds`` those of training.
     """
@@ -250,7 +250,7 @@ class TrainingLoop:
             if self._rank == 0:
                 write_checkpoint(self._run.best, {"weights": self.model.state_dict(), "scores": state.scores})
 
-    # -- what is written --------------------------------------------------------------------------------------
+    # -- output ----------------------------------------------------------------------------------------------
 
     def _end_epoch(self, validated: bool) -> None:
         """Write the row of the epoch and its checkpoint; a resumed run goes on in the same table."""

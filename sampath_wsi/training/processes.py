@@ -123,7 +123,7 @@ def _death_of(child: subprocess.Popen[bytes], rank: int) -> str:
 
 def _take_part() -> None:
     """Run in a process that :func:`processes_beside` has started."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever stops the first process stops this one with it
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process ends with the first one
     rank, devices, port, work = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.disable(logging.WARNING)

@@ -84,7 +84,7 @@ class PretrainedSpec(_Part):
 
     A path, a name of the registry (``sam_vit_b``), ``auto`` for the public weights that fit the architecture, or null
     for fresh weights. SAM's checkpoint also fills the decoder; an architecture without a pathology encoder needs no
-    weights for one, whatever stands here.
+    weights for one, and the value here is ignored.
     """
 
     sam: str | None = None

@@ -73,7 +73,7 @@ class Run:
     batches, val_tiles
         Of an epoch, and of its validation.
     checkpoint
-        From where the run goes on; None if it begins. What stopped before its first checkpoint is begun anew.
+        The checkpoint to resume from; None for a new run, or one that stopped before its first checkpoint.
     last, best
         The checkpoint to go on from; weights and scores of the best epoch.
     table, tensorboard, model
@@ -171,7 +171,7 @@ def write_checkpoint(path: Path, record: Mapping[str, object]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:
-            # torch's writer does not say which file, and what went wrong is hidden behind how it noticed.
+            # torch's writer does not name the file, and raises an error that hides the cause in its context.
             reason = error if isinstance(error, OSError) else error.__context__
             if not isinstance(reason, OSError):
                 raise

@@ -41,13 +41,13 @@ class TileDataset(Dataset[tuple[Tensor, Tensor]]):
     data
         A prepared data set.
     samples
-        Which of its samples, of any size; what is smaller than a tile is padded, unlabelled, with white.
+        Which of its samples, of any size; smaller ones are padded with white, unlabelled.
     size_px
         Side of a tile.
     spec
         How to augment them, or None.
     seed
-        Together with epoch and index it determines the augmentation, in whatever process it happens.
+        Together with epoch and index it determines the augmentation, in any process.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ def epoch_keys(count: int, seed: int, epoch: int, length: int | None = None) -> 
 def share_of(keys: Sequence[Key], batch_size: int, rank: int, world: int) -> list[list[Key]]:
     """Return the part of every whole batch that one process takes; an incomplete batch at the end is dropped.
 
-    A batch of all processes together is what one process would take alone, so the result of a run does not depend on
+    All processes together take the batch that one process would take alone, so the result of a run does not depend on
     the number of processes, but for rounding. ``batch_size`` is a multiple of ``world``.
     """
     share = batch_size // world

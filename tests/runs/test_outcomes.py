@@ -1,4 +1,4 @@
-"""What somebody reads when a run has ended."""
+"""The output at the end of a run."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def schedule_when_jobs_end():
 
 
 def made_of(wildcards):
-    """What decides about the tiles of a slide, as a parameter."""
+    """Return everything that determines the tiles of a slide, as a parameter."""
     row = SLIDES[wildcards.slide]
     model = [MODEL.mpp, MODEL.tile_px, MODEL.overlap_px, MODEL.output_stride]
     files = content(wildcards, "path", "tissue_mask", "roi")
@@ -153,7 +153,7 @@ def made_of(wildcards):
 
 
 def tile_flags(wildcards):
-    """What the command `tile` is told of a slide."""
+    """Return the flags of the command `tile` for a slide."""
     row = SLIDES[wildcards.slide]
     known = {
         "model": CONFIG.model,

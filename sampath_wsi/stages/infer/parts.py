@@ -96,8 +96,8 @@ def held_batches(out: Path, made_by: Provenance) -> set[int]:
 def take_finished(store: GrowingStore, finished: Path, starts: Sequence[int]) -> None:
     """Take the batches of a part from a finished store of the same provenance, which stays as it is.
 
-    The workflow removes that store's ``zarr.json`` before it joins the parts, and with it what says who made it: so the
-    parts must hold all batches. Files get a second name; they are never written to again.
+    The workflow removes that store's ``zarr.json`` before it joins the parts, and with it the provenance, so the parts
+    must hold all batches. Files get a second name; they are never written to again.
     """
 
     def link(source: Path, target: Path) -> None:
@@ -139,7 +139,7 @@ def join(out: Path, of: int) -> dict[str, float]:
     out
         The store to write (``.../probabilities.zarr``).
     of
-        How many parts there are; what is left of other cuts is used too.
+        Number of parts; batches left by other cuts are used too.
 
     Returns
     -------

@@ -172,7 +172,7 @@ def infer(
 def plan_probabilities(out: Path, tiles: Provenance, model: ReadyModel) -> Provenance:
     """Return the provenance of the store that :func:`infer` makes from a tile store.
 
-    Precision and batch are those of what ``out`` holds of it already, finished, begun or in parts; else the device's.
+    Precision and batch are those of a store at ``out`` (finished, begun or in parts) if any, else the device's.
     """
     wanted = wanted_probabilities(tiles, model.spec, model.precision)
     computed = next((each.computed for each in begun_stores(out) if each.identity == wanted.identity), None)

@@ -46,7 +46,7 @@ def compute(
     Raises
     ------
     StoreError
-        If the scheduler or too many workers end meanwhile; else what the call raised.
+        If the scheduler or too many workers end meanwhile. Errors of the calls are raised as they are.
     """
     from dask.base import compute as dask_compute
     from dask.callbacks import Callback

@@ -97,7 +97,7 @@ def draw_objects(
     Parameters
     ----------
     region, polygons
-        ``(n,)`` rows of ``table``, and what :func:`place` made of their polygons.
+        ``(n,)`` rows of ``table``, and their polygons as :func:`place` returns them.
     ordinal
         ``(n,)``, the number of each in its class; None where an object stands for a whole class.
     """

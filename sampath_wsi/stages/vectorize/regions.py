@@ -198,12 +198,12 @@ def merge_small(graph: RegionGraph, min_area_map_px: float, min_hole_map_px: flo
 
     In rounds: every small region chooses, of the neighbours that are not small or at least *greater*, the one with
     which it shares the longest border (then the greater, then the earlier), takes the label found at the end of that
-    chain of choices, and joins every neighbour of that label; what is still small goes on. A region that fills the
+    chain of choices, and joins every neighbour of that label; those still small go on. A region that fills the
     whole map stays.
 
     Returns
     -------
-    The new regions, numbered by first pixel, and ``(old regions,)`` what each became part of.
+    The new regions, numbered by first pixel, and ``(old regions,)`` the new region of each.
     """
     became = np.arange(len(graph))
     while True:

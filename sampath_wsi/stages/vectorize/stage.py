@@ -63,7 +63,7 @@ class VectorizeResult:
     options, tolerance_um
         As given, and the tolerance as used.
     warnings
-        One line each: what may make the file uncomfortable in QuPath, and what to do.
+        One line each: a difficulty that the file may cause in QuPath, and its remedy.
     """
 
     path: Path

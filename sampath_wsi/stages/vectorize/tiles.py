@@ -39,9 +39,9 @@ class TileObjectsResult:
     path
         The GeoJSON file.
     tiles
-        How many tile objects, by the class that each has the most of.
+        Number of tile objects by their most frequent class.
     left_out
-        Tiles whose own square holds no pixel with a class that makes objects: what the model saw there lies in their
+        Tiles whose own square holds no pixel with a class that makes objects: their classes lie in the
         overlaps, or outside the tissue.
     frame
         As used.

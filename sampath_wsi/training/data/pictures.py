@@ -112,9 +112,9 @@ def read_table(
     columns
         What it must have. The first one names the rows, each once.
     remedy
-        What to do if there is no such file, or no row in it.
+        The remedy if there is no such file, or no row in it.
     name_of
-        Makes a row's name of what its first column holds.
+        Makes a row's name from the value of its first column.
 
     Raises
     ------

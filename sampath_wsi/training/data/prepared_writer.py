@@ -72,8 +72,8 @@ def write_prepared(
     Parameters
     ----------
     sources
-        By the name of an image or slide the function that reads it and yields what becomes samples. A source that
-        yields nothing is left out, with a warning.
+        Functions by the name of an image or slide; each reads it and yields its samples. A source that yields none is
+        left out, with a warning.
     what
         Plural noun of the sources, for the progress.
     warnings

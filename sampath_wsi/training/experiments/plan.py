@@ -4,7 +4,7 @@ Everything of an experiment lies in one folder::
 
     OUTPUT/bcss/data/                              prepared data
     OUTPUT/bcss/vanilla/ROW/scores.json            rows of Table 1 that are not trained
-    OUTPUT/bcss/pretraining/RUN.DIGEST/model/      what trainings begin with, where they are pretrained here
+    OUTPUT/bcss/pretraining/RUN.DIGEST/model/      the models that trainings begin with, if they are pretrained here
     OUTPUT/bcss/SPLIT/splits.csv, leakage.json
     OUTPUT/bcss/SPLIT/runs/RUN.DIGEST/model/       trained models, see :class:`Run`
     OUTPUT/bcss/SPLIT/test/RUN/scores.json

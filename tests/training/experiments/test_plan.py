@@ -1,4 +1,4 @@
-"""What the experiments run, from the configuration alone."""
+"""The plan of the experiments, from the configuration alone."""
 
 from __future__ import annotations
 

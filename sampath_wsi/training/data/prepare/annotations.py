@@ -76,7 +76,7 @@ def prepare_annotations(
     ConfigError
         If the sheet makes no sense.
     DataError, AnnotationError, SlideError
-        Naming what is missing or does not fit.
+        Its message names the missing or unfitting file.
     """
     slides = read_annotated_slides(Path(sheet))
     label_map = label_map or _label_map_of_names(Path(sheet).stem, [slide.drawing for slide in slides])
@@ -103,7 +103,7 @@ def read_annotated_slides(sheet: Path) -> list[AnnotatedSlide]:
     ConfigError
         If the sheet makes no sense.
     DataError, AnnotationError, SlideError
-        Naming what is missing or does not fit.
+        Its message names the missing or unfitting file.
     """
     if not sheet.is_file():
         raise ConfigError(f"{sheet}: there is no such sheet", "Name a .tsv or .csv; docs/data.md shows one.")
@@ -173,7 +173,7 @@ def plan_fields(bounds_px: NDArray[np.float64], size_px: tuple[int, int], tile_p
     Parameters
     ----------
     bounds_px
-        ``(n, 4)``: left, top, right, bottom of what was drawn.
+        ``(n, 4)``: left, top, right, bottom of the annotations.
     size_px
         Width and height of the slide.
 

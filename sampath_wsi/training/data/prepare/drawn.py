@@ -30,7 +30,7 @@ class Drawing:
 def read_drawing(path: Path, slide: SlideInfo) -> Drawing:
     """Read the annotations of a slide into the slide's own frame (QuPath's begins at its bounds where it crops).
 
-    Points and lines, objects that are no annotations (detections, cells), and what lies beside the slide are left out,
+    Points and lines, objects that are no annotations (detections, cells), and all outside the slide are left out,
     with a warning each.
 
     Raises
@@ -110,7 +110,7 @@ class Painter:
     areas_level0_px
         Polygons and multipolygons, in the order of their file.
     labels
-        Label of each: 0 clears what lies below.
+        Label of each: 0 clears the areas below.
     """
 
     def __init__(self, areas_level0_px: Sequence[BaseGeometry], labels: Sequence[int]) -> None:

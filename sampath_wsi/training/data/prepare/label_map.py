@@ -129,7 +129,7 @@ def load_label_map(name_or_path: str | Path) -> LabelMap:
     Raises
     ------
     ConfigError
-        Naming the file, the key, and what is wrong with it.
+        Its message names the file, the key and the problem.
     """
     shipped = SHIPPED / f"{name_or_path}.yaml"
     path = shipped if shipped.is_file() else Path(name_or_path)

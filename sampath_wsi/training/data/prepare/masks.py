@@ -75,13 +75,13 @@ def prepare_masks(
     tile_px
         Side of the tiles; 0 keeps images whole, None takes the label map's.
     mpp
-        Resolution of the images, if it is not the label map's (of BCSS: what their names mean, see :func:`true_mpp`).
+        Resolution of the images, if it is not the label map's (of BCSS: as in their names, see :func:`true_mpp`).
         It is recorded; nothing is resampled.
 
     Raises
     ------
     DataError
-        Naming what is missing or does not fit. Nothing is left then.
+        Its message names the missing or unfitting file. No output is left.
     """
     source, label_map = Path(source), label_map or load_label_map(dataset)
     check_folder(source, HOW[dataset])
