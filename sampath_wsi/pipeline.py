@@ -10,14 +10,16 @@ import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from sampath_wsi.machine.facts import cores
 from sampath_wsi.options import ImageOptions, InferOptions, Options, StitchOptions, TileOptions, VectorizeOptions
 from sampath_wsi.progress import Progress
 from sampath_wsi.results import RunResults, SlideResults
 from sampath_wsi.runs.record import recorded
-from sampath_wsi.runs.sheet import SheetRow, parse_mpp, safe_id
+from sampath_wsi.runs.sheet import SLIDE_ID, SheetRow, parse_mpp, safe_id
 
 if TYPE_CHECKING:
     from sampath_wsi.geometry import MppSource
@@ -151,7 +153,7 @@ def report(info: SlideInfo, results: SlideResults) -> None:
 class SlideOptions(Options):
     """Keywords of :func:`segment_slide`: what is known of the slide, and the options of each stage."""
 
-    slide_id: str | None = None
+    slide_id: Annotated[str, Field(pattern=SLIDE_ID)] | None = None
     """the name of its results; by default from its file"""
     mpp: tuple[float, float] | float | None = None
     """micrometres a level-0 pixel, or x and y of it, in place of the metadata"""

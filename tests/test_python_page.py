@@ -117,6 +117,7 @@ def test_keywords_are_checked_before_anything_is_written(tmp_path: Path) -> None
     for wrong, message in (
         ({"overlap_px": 3}, r"segment_slide: there is no key 'overlap_px'.*known: slide_id, mpp"),
         ({"vectorise": {}}, "is 'vectorize' meant"),
+        ({"slide_id": "../s"}, r"segment_slide, slide_id: '\.\./s' cannot be used"),
         ({"vectorize": {"min_area": -1}}, r"segment_slide, vectorize\.min_area: -1 cannot be used"),
         ({"tile": {"overlap": "x"}}, r"tile\.overlap: 'x' cannot be used"),
     ):

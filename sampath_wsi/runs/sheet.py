@@ -22,6 +22,7 @@ from sampath_wsi.options.base import Options
 
 log = logging.getLogger(__name__)
 
+SLIDE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 FILES = ("path", "tissue_mask", "roi", "truth")
 _RENAMED = {"region": "roi"}
 _DELIMITERS = {".tsv": "\t", ".csv": ","}
@@ -38,7 +39,7 @@ _File = Annotated[str, Field(pattern=r"^([^{}\x00-\x1f\x7f]+|)$")]
 class SheetRow(Options):
     """One row of the sample sheet; columns that are not named here are passed on to the cohort's table."""
 
-    slide: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    slide: Annotated[str, Field(pattern=SLIDE_ID)]
     """a name for the slide of letters, digits, '.', '_' and '-', beginning with a letter or digit"""
     path: Annotated[str, Field(pattern=r"^[^{}\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+$")]
     """the path of the slide's file; it holds no braces, which Snakemake takes for its own, and no control characters"""

@@ -18,7 +18,8 @@ VERSIONS = {
     "test": 1,
     "experiment": 1,
 }
-"""The version of each stage's arithmetic. Raise it when what the stage computes changes: results that an older one made
-are then made anew, whoever runs the stage. It is part of the provenance of stores and of the parameters of rules, and
-stands here rather than beside the arithmetic because the workflow reads it each time that it is parsed, also by every
-job of a cluster, and must not load the stages for it."""
+"""The version of each stage's arithmetic. Raise it when what the stage computes changes, or the default of one of its
+options (rules name only those that differ): results that an older one made are then made anew, whoever runs the stage.
+It is part of the provenance of stores and of the parameters of rules, and stands here rather than beside the arithmetic
+because the workflow reads it each time that it is parsed, also by every job of a cluster, and must not load the stages
+for it."""

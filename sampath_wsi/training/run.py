@@ -16,6 +16,7 @@ import torch
 from sampath_wsi.errors import ConfigError, DataError, ModelError
 from sampath_wsi.files import write_json, written_aside
 from sampath_wsi.model.checkpoints import read_checkpoint
+from sampath_wsi.stages import VERSIONS
 from sampath_wsi.training import require_extra
 from sampath_wsi.training.data.leakage import find_leakage
 from sampath_wsi.training.data.prepared import read_prepared
@@ -142,13 +143,18 @@ class Run:
     def _description(self) -> dict[str, object]:
         splits = "".join(f"{sample.sample},{sample.split}\n" for sample in self.data.samples)
         samples = {"samples": len(self.data.samples), "splits_sha256": hashlib.sha256(splits.encode()).hexdigest()}
-        return {"recipe": self.recipe.model_dump(mode="json"), "data": self.data.info.model_dump(mode="json") | samples}
+        data = self.data.info.model_dump(mode="json") | samples
+        return {"recipe": self.recipe.model_dump(mode="json"), "data": data, "versions": {"train": VERSIONS["train"]}}
 
     def _find_checkpoint(self, resume: bool) -> Path | None:
         if not self.last.exists():
             return None
         if not resume:
             raise ConfigError(f"{self.out} already holds a run", "Go on with it (--resume), or name another folder.")
+        if (made_by := _version_of(self._described)) != VERSIONS["train"]:
+            what = f"version {made_by} of the training began it, this program has version {VERSIONS['train']}"
+            log.info("%s: begun anew, since %s", self.out, what)
+            return None
         if difference := _difference(self._described, self._description):
             raise ConfigError(
                 f"the run in {self.out} has another recipe or other data ({difference})", "Name another folder."
@@ -201,6 +207,15 @@ def read_last(path: Path) -> dict[str, Any]:
     return record
 
 
+def _version_of(described: Path) -> int:
+    """Return the version of the training that a run's description names; 0.1 named none."""
+    try:
+        versions = json.loads(described.read_text(encoding="utf-8")).get("versions", {})
+    except FileNotFoundError:
+        return VERSIONS["train"]
+    return int(versions.get("train", 1))
+
+
 def _difference(described: Path, run: dict[str, Any]) -> str:
     """Return the first key in which a run's description differs from the wanted one; empty if none does."""
     if not described.exists():
@@ -209,7 +224,7 @@ def _difference(described: Path, run: dict[str, Any]) -> str:
     return next(
         (
             f"{part}.{key}"
-            for part in run
+            for part in ("recipe", "data")
             for key in run[part] | found.get(part, {})
             if run[part].get(key) != found.get(part, {}).get(key)
         ),

@@ -111,7 +111,7 @@ rule training_scores:
     params:
         model=TRAINING_DIR / "model",
         out=TRAINING_DIR / "scores",
-        options=as_flags({"split": "val"}),
+        options=lambda wildcards: as_flags({"split": "val"}),
         flags=lambda wildcards, input: as_flags(
             {"splits": input.splits, "device": TRAINING.device}
         ),

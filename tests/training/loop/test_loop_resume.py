@@ -14,6 +14,7 @@ import torch
 
 from sampath_wsi.cli.dry_run import say_training
 from sampath_wsi.errors import ConfigError, ModelError
+from sampath_wsi.stages import VERSIONS
 from sampath_wsi.training.loop import TrainingLoop
 from sampath_wsi.training.run import Run, write_checkpoint
 from sampath_wsi.training.tiles import epoch_keys, share_of
@@ -116,6 +117,19 @@ def test_the_shares_of_processes_make_the_whole_epoch() -> None:
     shares = [share_of(keys, 4, rank, 2) for rank in (0, 1)]
     assert [len(share) for share in shares] == [4, 4]
     assert [key for parts in zip(*shares, strict=True) for part in parts for key in part] == keys[:16]
+
+
+def test_a_run_of_an_older_version_is_begun_anew(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe, run, seen = write_recipe(tmp_path, epochs=1), tmp_path / "run", []
+    for version, done in ((1, 1), (1, 0), (2, 1)):
+        monkeypatch.setitem(VERSIONS, "train", version)
+        seen.clear()
+        with caplog.at_level("INFO"):
+            run_training(recipe, data, run, resume=True, progress=lambda *step: seen.append(step))
+        assert bool(seen) == bool(done)
+    assert f"{run}: begun anew, since version 1 of the training began it, this program has version 2" in caplog.text
 
 
 def test_what_cannot_be_resumed_is_said_in_one_line(data: Path, tmp_path: Path) -> None:
