@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import geojson
-import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from sampath_wsi.errors import AnnotationError
+from sampath_wsi.qupath.shapes import COLLECTION, KINDS, parse_geometry
+
+log = logging.getLogger(__name__)
 
 Colour = tuple[int, int, int]
 Json = Mapping[str, object]
 
 # Larger files than QuPath itself could load are a mistake, or made to fill the memory.
 _MAX_BYTES = 2**31
-_MAX_DEPTH = 8
-_ELLIPSE_SIDES = 256
-_COLLECTION = "GeometryCollection"
-_KINDS = {
-    kind.__name__: kind
-    for kind in (
-        geojson.Point,
-        geojson.MultiPoint,
-        geojson.LineString,
-        geojson.MultiLineString,
-        geojson.Polygon,
-        geojson.MultiPolygon,
-    )
-}
+# Stands for every object of a file that nobody asked for.
+_UNWANTED: Json = {"type": "Feature"}
 # QuPath 0.1 to 0.2 wrote the kind of object in place of an identifier.
 _TYPE_OF_ID = {
     "PathAnnotationObject": "annotation",
@@ -82,37 +72,80 @@ class Annotation:
         return float(self.geometry.area) > 0
 
 
+@dataclass(frozen=True)
+class Objects:
+    """The objects of a file: those that could be read, how many there are, and how many nobody asked for."""
+
+    annotations: tuple[Annotation, ...]
+    count: int
+    unwanted: int
+    warnings: tuple[str, ...]
+
+
 def read_annotations(path: Path, *, max_bytes: int = _MAX_BYTES) -> list[Annotation]:
-    """Read all objects of a ``.geojson``, ``.json`` or ``.geojson.gz`` file: a Feature, a list, or a FeatureCollection.
+    """Read all objects of a ``.geojson``, ``.json`` or ``.geojson.gz`` file as :func:`read_objects`, and log warnings.
 
     Raises
     ------
     AnnotationError
-        If the file cannot be read or holds more than ``max_bytes`` of JSON, or an object in it makes no sense; nothing
-        is left out silently.
+        See :func:`read_objects`.
+    """
+    objects = read_objects(path, max_bytes=max_bytes)
+    for warning in objects.warnings:
+        log.warning(warning)
+    return list(objects.annotations)
+
+
+def read_objects(path: Path, object_type: str | None = None, *, max_bytes: int = _MAX_BYTES) -> Objects:
+    """Read the objects of a file: a Feature, a list, or a FeatureCollection.
+
+    An object that cannot be read is left out, and a colour that is none is ignored, with one warning that counts.
+
+    Parameters
+    ----------
+    object_type
+        Return only objects of this type, such as ``annotation``; others take little time and no memory.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, holds more than ``max_bytes`` of JSON, or none of its objects can be read.
     """
     path = Path(path)
     annotations: list[Annotation] = []
-    for index, feature in enumerate(_load_features(path, max_bytes)):
+    unreadable: list[str] = []
+    odd_colours: list[str] = []
+    features = _load_features(path, max_bytes, object_type)
+    unwanted = sum(feature is _UNWANTED for feature in features)
+    for index, feature in enumerate(features):
+        if feature is _UNWANTED:
+            continue
         try:
-            annotations.append(_annotation(feature))
+            annotation, odd_colour = _annotation(feature)
         except (ValueError, TypeError, OverflowError, RecursionError, shapely.errors.ShapelyError) as error:
-            raise AnnotationError(
-                f"{path}: feature {index}: {str(error)[:200]}", "Correct or remove that object and export again."
-            ) from None
-    return annotations
+            unreadable.append(f"feature {index}: {str(error)[:200]}")
+            continue
+        annotations.append(annotation)
+        odd_colours += [f"feature {index}: {odd_colour} is not a colour"] if odd_colour else []
+    if unreadable and not annotations and not unwanted:
+        raise AnnotationError(f"{path}: {unreadable[0]}", "Correct or remove that object and export again.")
+    counted = ((unreadable, "cannot be read: left out"), (odd_colours, "have a colour that is none: it is ignored"))
+    warnings = [
+        f"{path}: of {len(features)} objects {len(found)} {what} (the first is {found[0]})"
+        for found, what in counted
+        if found
+    ]
+    return Objects(tuple(annotations), len(features), unwanted, tuple(warnings))
 
 
-def flat_parts(geometry: BaseGeometry) -> list[BaseGeometry]:
-    """Return the simple geometries of a collection, however deeply nested; a simple one by itself."""
-    members = getattr(geometry, "geoms", None)
-    return [geometry] if members is None else [part for member in members for part in flat_parts(member)]
+def _load_features(path: Path, max_bytes: int, object_type: str | None) -> list[Json]:
+    """Return all features of a file, in its order; a bare geometry counts as a feature without properties.
 
-
-def _load_features(path: Path, max_bytes: int) -> list[Json]:
-    """Return all features of a file, in its order; a bare geometry counts as a feature without properties."""
+    NaN and infinity, which QuPath writes among measurements, count as nothing.
+    """
+    hook = None if object_type is None else _keep_only(object_type)
     try:
-        document = json.loads(_read_text(path, max_bytes), parse_constant=_refuse_constant)
+        document = json.loads(_read_text(path, max_bytes), parse_constant=lambda _: None, object_hook=hook)
     except AnnotationError:
         raise
     except OSError as error:
@@ -142,8 +175,19 @@ def _read_text(path: Path, max_bytes: int) -> str:
     return data.decode("utf-8-sig")
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number in JSON")
+def _keep_only(object_type: str) -> Callable[[dict[str, object]], Json]:
+    """Return a hook for JSON that replaces features of other types as soon as they are read."""
+
+    def hook(fields: dict[str, object]) -> Json:
+        properties = fields.get("properties")
+        if fields.get("type") != "Feature" or not (properties is None or isinstance(properties, dict)):
+            return fields
+        try:
+            return fields if _object_type(fields, properties or {}) == object_type else _UNWANTED
+        except TypeError:  # is told of when the feature is read
+            return fields
+
+    return hook
 
 
 def _unwrap(document: object, nested: bool) -> Iterator[Json]:
@@ -163,27 +207,30 @@ def _unwrap(document: object, nested: bool) -> Iterator[Json]:
         yield from features
     elif kind == "Feature":
         yield document
-    elif kind in _KINDS or kind == _COLLECTION:
+    elif kind in KINDS or kind == COLLECTION:
         yield {"type": "Feature", "geometry": document}
     else:
         raise ValueError(f"{kind[:40]!r} is not a type of GeoJSON")
 
 
-def _annotation(feature: Json) -> Annotation:
+def _annotation(feature: Json) -> tuple[Annotation, str | None]:
+    """Return a feature's object, and its colour where that is none."""
     properties = _mapping(feature.get("properties"), "properties")
-    geometry, repaired = _geometry(feature.get("geometry"))
+    geometry, repaired = parse_geometry(feature.get("geometry"))
     nucleus = feature.get("nucleusGeometry", properties.get("nucleusGeometry"))
-    class_name, class_colour = _classification(properties.get("classification"))
+    class_name, class_fields = _classification(properties.get("classification"))
+    colours = [_colour(fields) for fields in (class_fields, properties)]
     name = properties.get("name")
-    return Annotation(
+    annotation = Annotation(
         geometry=geometry,
         class_name=class_name,
-        colour=class_colour or _colour(properties),
+        colour=next((colour for colour in colours if isinstance(colour, tuple)), None),
         object_type=_object_type(feature, properties),
         name=None if name is None else str(name),
-        nucleus=None if nucleus is None else _geometry(nucleus)[0],
+        nucleus=None if nucleus is None else parse_geometry(nucleus)[0],
         repaired=repaired,
     )
+    return annotation, next((colour for colour in colours if isinstance(colour, str)), None)
 
 
 def _mapping(value: object, what: str) -> Json:
@@ -204,9 +251,15 @@ def _object_type(feature: Json, properties: Json) -> str:
     return _TYPE_OF_ID.get(str(feature.get("id")), "annotation")
 
 
-def _classification(value: object) -> tuple[str | None, Colour | None]:
+def _classification(value: object) -> tuple[str | None, Json]:
+    """Return the name of a class, and the fields that may hold its colour.
+
+    The class may be written as an object, as its name, or as the text of the object (as GeoPandas exports it).
+    """
     if isinstance(value, str):
-        return value.strip() or None, None
+        if not value.lstrip().startswith("{"):
+            return value.strip() or None, {}
+        value = json.loads(value, parse_constant=lambda _: None)
     fields = _mapping(value, "classification")
     name, names = fields.get("name"), fields.get("names")
     if names is not None:
@@ -215,11 +268,14 @@ def _classification(value: object) -> tuple[str | None, Colour | None]:
         name = ": ".join(names)
     if name is not None and not isinstance(name, str):
         raise TypeError("the name of its classification is not a text")
-    return (name or "").strip() or None, _colour(fields)
+    return (name or "").strip() or None, fields
 
 
-def _colour(fields: Json) -> Colour | None:
-    """Return ``color``, a list or a number, or ``colorRGB``, a number whose lower three bytes are red, green, blue."""
+def _colour(fields: Json) -> Colour | str | None:
+    """Return ``color``, a list or a number, or ``colorRGB``, a number whose lower three bytes are red, green, blue.
+
+    What is none of these is returned as text.
+    """
     value = fields.get("color", fields.get("colorRGB"))
     if value is None:
         return None
@@ -227,68 +283,4 @@ def _colour(fields: Json) -> Colour | None:
         return value >> 16 & 255, value >> 8 & 255, value & 255
     if isinstance(value, list) and len(value) >= 3 and all(type(v) is int and 0 <= v <= 255 for v in value[:3]):
         return value[0], value[1], value[2]
-    raise ValueError(f"{str(value)[:40]!r} is not a colour")
-
-
-def _geometry(value: object) -> tuple[BaseGeometry, bool]:
-    """Return a geometry as QuPath understands it, valid and two-dimensional, and whether it had to be repaired.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is not a geometry, or an empty one.
-    """
-    geometry = shapely.force_2d(_parse(value, _MAX_DEPTH))
-    if shapely.is_empty(geometry) or not np.isfinite(shapely.get_coordinates(geometry)).all():
-        raise ValueError("its geometry is empty or not finite")
-    if isinstance(value, Mapping) and value.get("isEllipse") is True:
-        return _ellipse(geometry), False
-    if shapely.is_valid(geometry):
-        return geometry, False
-    valid = shapely.make_valid(geometry)
-    # Areas make lines and points beside them superfluous.
-    areas = [part for part in flat_parts(valid) if part.geom_type == "Polygon"]
-    return (shapely.union_all(areas) if areas else valid), True
-
-
-def _parse(value: object, depth: int) -> BaseGeometry:
-    if not isinstance(value, Mapping):
-        raise TypeError("it has no geometry")
-    kind = value.get("type")
-    if kind == _COLLECTION:
-        members = value.get("geometries")
-        if depth == 0 or not isinstance(members, list):
-            raise ValueError("its GeometryCollection is nested too deeply or has no geometries")
-        return shapely.GeometryCollection([_parse(member, depth - 1) for member in members])
-    if kind not in _KINDS:
-        raise ValueError(f"its geometry has the type {str(kind)[:40]!r}")
-    coordinates = value.get("coordinates")
-    if not isinstance(coordinates, list) or not coordinates:
-        raise ValueError("its geometry has no coordinates")
-    if kind == "Polygon":
-        coordinates = _closed(coordinates)
-    elif kind == "MultiPolygon":
-        coordinates = [_closed(part) for part in coordinates]
-    parsed = _KINDS[kind](coordinates=coordinates)
-    if problem := parsed.errors():
-        raise ValueError(f"its {kind}: {problem}")
-    return shapely.geometry.shape(parsed)
-
-
-def _closed(rings: object) -> object:
-    """Close rings that do not end where they began, as some tools write them; leave anything else to the checks."""
-    if not isinstance(rings, list):
-        return rings
-    return [
-        [*ring, ring[0]] if isinstance(ring, list) and len(ring) >= 3 and ring[0] != ring[-1] else ring
-        for ring in rings
-    ]
-
-
-def _ellipse(geometry: BaseGeometry) -> BaseGeometry:
-    """Return the ellipse within the polygon's bounds: QuPath reads nothing else of a polygon with ``isEllipse``."""
-    left, top, right, bottom = geometry.bounds
-    angle = np.linspace(0, 2 * np.pi, _ELLIPSE_SIDES, endpoint=False)
-    x = (left + right) / 2 + (right - left) / 2 * np.cos(angle)
-    y = (top + bottom) / 2 + (bottom - top) / 2 * np.sin(angle)
-    return shapely.Polygon(np.stack([x, y], axis=1))
+    return repr(str(value)[:40])

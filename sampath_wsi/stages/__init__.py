@@ -12,7 +12,7 @@ VERSIONS = {
     "images": 1,
     "evaluate": 1,
     "demo-data": 1,
-    "prepare": 1,
+    "prepare": 2,
     "split": 1,
     "train": 1,
     "test": 1,

@@ -314,4 +314,4 @@ def _warnings(info: SlideInfo, grid: TileGrid, mask: TissueMask) -> list[str]:
         brightness=mask.brightness,
         colour=mask.colour,
     )
-    return [*(["no tissue was found"] if not grid.tiles else []), *doubts_of_slide(look)]
+    return [*mask.warnings, *(["no tissue was found"] if not grid.tiles else []), *doubts_of_slide(look)]

@@ -17,9 +17,11 @@ from PIL import Image
 
 from sampath_wsi.errors import AnnotationError
 from sampath_wsi.geometry import Box
+from sampath_wsi.slides import SlideInfo
 
 # What Pillow refuses to decode, too: a gigabyte of memory, with what is made of it.
 _MAX_VALUES = 179_000_000
+_Values = NDArray[Any]
 
 
 def read_mask(
@@ -71,7 +73,7 @@ def _is_tiff(path: Path) -> bool:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def _read_tiff(path: Path) -> NDArray[np.generic]:
+def _read_tiff(path: Path) -> _Values:
     """Return the stored values ``(y, x)`` or ``(y, x, channel)`` of the first image of a TIFF.
 
     Pillow shows bilevel and grey TIFFs whose white is 0 inverted, and knows fewer types of numbers.
@@ -93,14 +95,14 @@ def _read_tiff(path: Path) -> NDArray[np.generic]:
     return np.asarray(values)
 
 
-def _read_picture(path: Path) -> NDArray[np.generic]:
+def _read_picture(path: Path) -> _Values:
     """Return the values ``(y, x)`` or ``(y, x, channel)`` of any other picture; of a palette, the indices."""
     with warnings.catch_warnings(), Image.open(path) as image:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return np.asarray(image)
 
 
-def _single_channel(path: Path, values: NDArray[np.generic]) -> NDArray[Any]:
+def _single_channel(path: Path, values: _Values) -> _Values:
     """Return the values ``(y, x)`` of a picture that has one channel, or several that agree; alpha may be opaque only.
 
     Raises
@@ -123,35 +125,37 @@ def _single_channel(path: Path, values: NDArray[np.generic]) -> NDArray[Any]:
 
 def rasterize_rois(
     path: Path,
+    slide: SlideInfo,
     corner_level0_px: tuple[float, float],
     px_level0_px: tuple[float, float],
     shape: tuple[int, int],
-) -> NDArray[np.float32]:
-    """Return the share of each pixel that lies in the areas of QuPath annotations, from four by four samples.
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Return the share of each pixel that QuPath annotations say to look at, from four by four samples, and warnings.
 
     Parameters
     ----------
     path
-        GeoJSON, in QuPath's frame.
+        GeoJSON, in QuPath's frame, by the rules of :mod:`sampath_wsi.qupath.drawing`.
     corner_level0_px
-        The corner (x, y) of the mask in that frame.
+        The corner (x, y) of the mask.
     px_level0_px
         Level-0 pixels in one of the mask's, (x, y).
 
     Raises
     ------
     AnnotationError
-        If the annotations cannot be read, or none of them has an area.
+        If the annotations cannot be read, or none of them is an area on the slide.
     """
     from rasterio import features
     from rasterio.transform import Affine
 
-    from sampath_wsi.qupath import read_annotations
+    from sampath_wsi.qupath.drawing import read_drawing
 
-    areas = [a.geometry for a in read_annotations(path) if a.geometry.area > 0]
-    if not areas:
-        raise AnnotationError(f"{path}: none of its annotations has an area", "Draw a closed region in QuPath.")
+    drawing = read_drawing(path, slide)
+    wanted, taken_away = drawing.roi(slide)
     fine = Affine(px_level0_px[0] / 4, 0, corner_level0_px[0], 0, px_level0_px[1] / 4, corner_level0_px[1])
-    burnt = features.rasterize(areas, out_shape=(shape[0] * 4, shape[1] * 4), transform=fine, dtype=np.uint8)
+    # What is burnt later is on top.
+    shapes = [(area, 1) for area in wanted] + [(area, 0) for area in taken_away]
+    burnt = features.rasterize(shapes, out_shape=(shape[0] * 4, shape[1] * 4), transform=fine, dtype=np.uint8)
     share: NDArray[np.float32] = burnt.reshape(shape[0], 4, shape[1], 4).mean(axis=(1, 3), dtype=np.float32)
-    return share
+    return share, drawing.warnings

@@ -39,6 +39,8 @@ class TissueMask:
     colour
         How far the channels lie apart in the most coloured tissue (95th percentile), in grey values; None without
         tissue, too.
+    warnings
+        What of the annotations was left out.
     """
 
     values: NDArray[np.float32]
@@ -46,6 +48,7 @@ class TissueMask:
     found_share: float | None = None
     brightness: float | None = None
     colour: float | None = None
+    warnings: tuple[str, ...] = ()
 
     def share(self, grid: TileGrid, tile: int) -> float:
         """Return the share of a tile that is tissue."""
@@ -78,7 +81,8 @@ def find_tissue(
     mask_path
         An image over the whole slide, of any size, to use in place of detection: not zero is tissue.
     roi_path
-        QuPath annotations (GeoJSON, in QuPath's frame): only their areas count as tissue.
+        QuPath annotations (GeoJSON, in QuPath's frame): only what lies in their areas counts as tissue
+        (:mod:`sampath_wsi.qupath.drawing`).
 
     Raises
     ------
@@ -109,9 +113,8 @@ def find_tissue(
     else:
         values = np.ones((rows, columns), np.float32)
     found_share = float((values >= 0.5).mean()) if mask_path is not None or options.detect else None
+    warnings: tuple[str, ...] = ()
     if roi_path is not None:
-        offset = info.qupath_offset_level0_px
-        values = values * rasterize_rois(
-            roi_path, (box.x - offset[0], box.y - offset[1]), px_level0_px, (rows, columns)
-        )
-    return TissueMask(values.astype(np.float32), px_level0_px, found_share, brightness, colour)
+        share, warnings = rasterize_rois(roi_path, info, (box.x, box.y), px_level0_px, (rows, columns))
+        values = values * share
+    return TissueMask(values.astype(np.float32), px_level0_px, found_share, brightness, colour, warnings)

@@ -118,12 +118,17 @@ class Annotations(Kind):
 
     def target(self, case: bytes, folder: Path) -> None:
         from sampath_wsi.qupath import read_annotations
+        from sampath_wsi.slides import SlideInfo
         from sampath_wsi.tissue.brought import rasterize_rois
 
         path = folder / "input.geojson"
         path.write_bytes(case)
+        side = 100_000
+        slide = SlideInfo(
+            path, "x", (side, side), ((side, side),), (1,), (1, 1), "metadata", (0, 0, side, side), (255, 255, 255), ""
+        )
         if any(annotation.has_area for annotation in read_annotations(path)):
-            rasterize_rois(path, (0, 0), (16.0, 16.0), (44, 63))
+            rasterize_rois(path, slide, (0, 0), (16.0, 16.0), (44, 63))
 
 
 class Sheets(Kind):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from sampath_wsi.errors import AnnotationError
 from sampath_wsi.qupath import Annotation, read_annotations
+from sampath_wsi.qupath.annotations import read_objects
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
 HOLED = {"type": "Polygon", "coordinates": [SQUARE["coordinates"][0], [[2, 2], [2, 4], [4, 4], [4, 2], [2, 2]]]}
@@ -63,6 +64,8 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
         ({"name": "Tumor: Positive"}, "Tumor: Positive", None),
         ("Tumor", "Tumor", None),
         (" ", None, None),
+        ('{"name": "Tumor", "color": [200, 0, 0]}', "Tumor", (200, 0, 0)),
+        (math.nan, None, None),
         ({"name": None}, None, None),
         (None, None, None),
     ],
@@ -155,7 +158,6 @@ def test_bow_ties_are_mended_and_marked(tmp_path: Path) -> None:
     [
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
-        (json.dumps(feature(a=math.nan)), "NaN is not a number in JSON"),
         ("[" * 100_000, "nested too deeply"),
         ("3", "something other than a feature"),
         ([[feature()]], "something other than a feature"),
@@ -164,7 +166,9 @@ def test_bow_ties_are_mended_and_marked(tmp_path: Path) -> None:
         ({"type": "FeatureCollection"}, "not a list of features"),
         ({"type": "FeatureCollection", "features": [SQUARE]}, "not a list of features"),
         (feature(None), "feature 0: it has no geometry"),
-        ([feature(), feature({"type": "Circle"})], "feature 1: its geometry has the type 'Circle'"),
+        (feature({"type": "Circle"}), "feature 0: its geometry has the type 'Circle'"),
+        ({**feature({**SQUARE, "coordinates": [[[math.nan, 0], [1, 0], [1, 1]]]})}, "feature 0"),
+        (feature(classification="{"), "feature 0"),
         (feature({"type": "Polygon", "coordinates": []}), "no coordinates"),
         (feature({"type": "Polygon", "coordinates": [[]]}), "its Polygon"),
         (feature({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}), "at least 4 positions"),
@@ -177,8 +181,6 @@ def test_bow_ties_are_mended_and_marked(tmp_path: Path) -> None:
         (feature(classification=7), "classification is not an object"),
         (feature(classification={"name": 7}), "name of its classification is not a text"),
         (feature(classification={"names": "Tumor"}), "not a list of texts"),
-        (feature(classification={"name": "A", "color": "red"}), "'red' is not a colour"),
-        (feature(classification={"name": "A", "color": [300, 0, 0]}), "is not a colour"),
         (feature(objectType=3), "objectType is not a text"),
     ],
 )
@@ -189,6 +191,45 @@ def test_errors_are_one_line_with_file_and_feature(tmp_path: Path, document: Any
     assert str(tmp_path / "a.geojson") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
+def test_measurements_may_be_nan(tmp_path: Path) -> None:
+    (tmp_path / "a.geojson").write_text(json.dumps(feature(measurements={"a": math.nan, "b": -math.inf})))
+    objects = read_objects(tmp_path / "a.geojson")
+    assert [a.geometry.area for a in objects.annotations] == [100]
+    assert objects.warnings == ()
+
+
+def test_objects_that_cannot_be_read_are_counted_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    nothing = {"type": "Polygon", "coordinates": [[[5, 5], [6, 6]]]}
+    odd = [feature(color="red"), feature(classification={"name": "A", "color": [300, 0, 0]})]
+    features = [feature(), feature(None, name="label"), feature(nothing), *odd, feature(nothing)]
+    path.write_text(json.dumps(features))
+    objects = read_objects(path)
+    assert [(a.class_name, a.colour, a.geometry.area) for a in objects.annotations] == [
+        (None, None, 100),
+        (None, None, 100),
+        ("A", None, 100),
+    ]
+    assert objects.warnings == (
+        f"{path}: of 6 objects 3 cannot be read: left out (the first is feature 1: it has no geometry)",
+        f"{path}: of 6 objects 2 have a colour that is none: it is ignored (the first is feature 3: 'red' is not a "
+        "colour)",
+    )
+    assert len(read_annotations(path)) == 3
+
+
+def test_only_objects_of_a_type(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    others = [feature(objectType="cell"), feature(None, objectType="root"), {**feature(), "id": "PathTileObject"}]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [*others, feature(), *others]}))
+    objects = read_objects(path, "annotation")
+    assert (len(objects.annotations), objects.count, objects.unwanted, objects.warnings) == (1, 7, 6, ())
+    path.write_text(json.dumps(others[0]))
+    assert read_objects(path, "annotation").unwanted == 1
+    path.write_text(json.dumps([feature(objectType=3), feature()]))
+    assert "objectType is not a text" in read_objects(path, "annotation").warnings[0]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -187,6 +188,50 @@ def test_annotations_limit_the_region(tmp_path: Path) -> None:
     result = tiled(path, tmp_path / "tiles.zarr", tissue_mpp=2, roi_path=region)
     assert result.tissue_um2 == pytest.approx(50 * 50, rel=0.1)
     assert 0 < result.tiles <= 16
+
+
+def square(left: int, top: int, side: int, name: str | None = None, kind: str = "annotation") -> dict[str, object]:
+    right, bottom = left + side, top + side
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    properties = {"objectType": kind, "classification": name and {"name": name}, "measurements": {"a": float("nan")}}
+    return {
+        "type": "Feature",
+        "id": "x",
+        "properties": properties,
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("drawn", "um2", "warnings"),
+    [
+        ([square(0, 0, 200), square(200, 200, 80, kind="detection")], 100**2, ["1 are no annotations: left out"]),
+        ([square(0, 0, 400, "Region*"), square(40, 40, 200, "Ignore*")], 200**2 - 100**2, []),
+        ([square(40, 40, 200, "Ignore*"), square(0, 0, 100, "Region*")], 50**2 - 30**2, []),
+        ([square(0, 0, 100, "Region*"), square(200, 200, 80, "Tumor")], 50**2, []),
+        ([square(0, 0, 100, "Region*: a"), square(60, 0, 100, "Region*")], 50 * 80, []),
+        ([square(0, 0, 200, "Tumor: Positive"), square(0, 0, 40, "Ignore*")], 100**2 - 20**2, []),
+        ([square(0, 0, 200, "Ignore*")], 200**2 - 100**2, []),
+        ([square(0, 0, 200), {**square(0, 0, 9), "geometry": None}], 100**2, ["1 cannot be read: left out"]),
+        ([square(0, 0, 200), square(9000, 0, 9)], 100**2, ["1 lie outside the slide: left out"]),
+    ],
+)
+def test_roi_follows_the_rules_of_qupath(
+    tmp_path: Path, drawn: list[dict[str, object]], um2: float, warnings: list[str]
+) -> None:
+    path = blob_slide(tmp_path / "s.tif", size=400)
+    (tmp_path / "roi.geojson").write_text(json.dumps(drawn))
+    result = tiled(path, tmp_path / "tiles.zarr", tissue=False, tissue_mpp=2, roi_path=tmp_path / "roi.geojson")
+    assert result.tissue_um2 == pytest.approx(um2, rel=1e-6)
+    assert len(result.warnings) == len(warnings)
+    assert all(wanted in found for wanted, found in zip(warnings, result.warnings, strict=True))
+
+
+def test_roi_that_is_not_on_the_slide_is_refused(tmp_path: Path) -> None:
+    path = blob_slide(tmp_path / "s.tif", size=400)
+    (tmp_path / "roi.geojson").write_text(json.dumps([square(0, 0, 20, kind="cell"), square(9000, 0, 20)]))
+    with pytest.raises(AnnotationError, match=r"roi\.geojson: of its 2 objects none is an area on s\.tif \(1 are no"):
+        tiled(path, tmp_path / "tiles.zarr", roi_path=tmp_path / "roi.geojson")
 
 
 def test_a_slide_coarser_than_the_model_is_tiled_with_a_warning(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from sampath_wsi.errors import AnnotationError, ConfigError, DataError, SlideError
 from sampath_wsi.geometry import Box
 from sampath_wsi.qupath import read_annotations
+from sampath_wsi.qupath.drawing import read_drawing
 from sampath_wsi.slides import SlideReader, inspect_slide
 from sampath_wsi.training.data.prepare.annotations import plan_fields, prepare_annotations
-from sampath_wsi.training.data.prepare.drawn import Painter, read_drawing
+from sampath_wsi.training.data.prepare.drawn import Painter
 from sampath_wsi.training.data.prepare.label_map import LabelMap
 from sampath_wsi.training.data.prepared import PreparedData, read_prepared
 
@@ -121,6 +122,36 @@ def test_the_smaller_is_on_top_and_ignored_classes_clear(slide: Path, tmp_path: 
     np.testing.assert_array_equal(joined(data), wanted)
 
 
+def test_nothing_is_labelled_outside_of_regions(slide: Path, tmp_path: Path) -> None:
+    big, inner = shapely.box(50, 50, 350, 350), shapely.box(60, 60, 300, 200)
+    left, right = shapely.box(0, 0, 200, 500), shapely.box(250, 150, 290, 190)
+    features = [
+        feature(left, "Region*"),
+        feature(inner, "Stroma", measurements={"a": float("nan")}),
+        feature(big, "Tumor"),
+        feature(right, "Region*"),
+        feature(shapely.box(400, 400, 500, 500), "Tumor"),
+    ]
+    summary = prepare_annotations(write_sheet(tmp_path, slide, features), tmp_path / "out", tile_px=512)
+    assert [w for w in summary.warnings if "Region" in w] == [
+        f"{tmp_path / 'drawn.geojson'}: 1 annotations lie outside of Region*: left out"
+    ]
+    wanted = np.where(centres_in(big), 2, 0)
+    wanted[centres_in(inner)] = 1
+    wanted[~(centres_in(left) | centres_in(right))] = 0
+    np.testing.assert_array_equal(joined(read_prepared(tmp_path / "out")), wanted)
+
+
+def test_every_name_of_254_classes_works(slide: Path, tmp_path: Path) -> None:
+    boxes = [shapely.box(x, y, x + 20, y + 20) for y in range(0, 480, 30) for x in range(0, 480, 30)][:254]
+    features = [feature(box, f"c{k:03} {'Drüse 腺' if k else '=<b>'}") for k, box in enumerate(boxes)]
+    prepare_annotations(write_sheet(tmp_path, slide, features), tmp_path / "out", tile_px=512)
+    data = read_prepared(tmp_path / "out")
+    assert len(data.info.classes) == 254
+    labels = joined(data)
+    assert [labels[int(box.centroid.y), int(box.centroid.x)] for box in boxes] == list(range(1, 255))
+
+
 def test_what_is_no_area_or_no_annotation_is_counted(slide: Path, tmp_path: Path) -> None:
     bowtie = {"type": "Polygon", "coordinates": [[[10, 10], [90, 90], [90, 10], [10, 90], [10, 10]]]}
     features = [
@@ -175,13 +206,17 @@ def test_bad_input_is_named_in_one_line(slide: Path, tmp_path: Path) -> None:
         prepare_annotations(write_sheet(tmp_path, slide, features, extra), tmp_path / "out")
 
     good = [feature(CIRCLE, "Tumor")]
-    with pytest.raises(DataError, match=r"of its 1 objects none is an area on slide\.tif \(1 lie outside the slide\)"):
+    with pytest.raises(AnnotationError, match=r"of its 1 objects none is an area on slide\.tif \(1 lie outside"):
         prepare([feature(shapely.box(9000, 0, 9010, 10), "Tumor")])
     with pytest.raises(DataError, match="no annotation has a class"):
         prepare([feature(CIRCLE, None)])
     with pytest.raises(DataError, match="'Tumor: Positive' is a derived one"):
         prepare([feature(CIRCLE, "Tumor: Positive")])
-    with pytest.raises(DataError, match=r"of its 0 objects none is an area"):
+    with pytest.raises(DataError, match=r"the class 'a\\tb' contains control characters"):
+        prepare([feature(CIRCLE, "a\tb"), feature(CIRCLE, "S")])
+    with pytest.raises(DataError, match="annotations have 300 classes, and a model at most 254"):
+        prepare([feature(CIRCLE, f"c{k:03}") for k in range(300)])
+    with pytest.raises(AnnotationError, match=r"of its 0 objects none is an area"):
         prepare([])
     with pytest.raises(DataError, match=r"nowhere\.svs is missing\. Correct the paths"):
         prepare(good, {"path": "nowhere.svs"})

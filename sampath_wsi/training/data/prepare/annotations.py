@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from sampath_wsi.errors import ConfigError, DataError
 from sampath_wsi.geometry import Box
 from sampath_wsi.progress import Progress
+from sampath_wsi.qupath.drawing import Drawing, is_ignored, read_drawing
 from sampath_wsi.runs.sheet import SheetRow, parse_mpp, read_slides
 from sampath_wsi.slides import SlideInfo, SlideReader, inspect_slide
 from sampath_wsi.training.data.pictures import check_present
-from sampath_wsi.training.data.prepare.drawn import Drawing, Painter, is_ignored, label_drawing, read_drawing
-from sampath_wsi.training.data.prepare.label_map import LabelMap, MappedClass
+from sampath_wsi.training.data.prepare.drawn import Painter, label_drawing
+from sampath_wsi.training.data.prepare.label_map import MAX_CLASSES, LabelMap, MappedClass
 from sampath_wsi.training.data.prepared import TRAIN
 from sampath_wsi.training.data.prepared_writer import LabelledImage, Summary, write_prepared
 from sampath_wsi.training.data.windows import cover
@@ -123,16 +124,30 @@ def read_annotated_slides(sheet: Path) -> list[AnnotatedSlide]:
 
 
 def _label_map_of_names(name: str, drawings: Sequence[Drawing]) -> LabelMap:
-    """Make every class name that occurs a class, in alphabetical order."""
+    """Make every class name that occurs a class, in alphabetical order.
+
+    Raises
+    ------
+    DataError
+        If there is none, there are too many, or a name cannot be a class's.
+    """
     colours: dict[str, tuple[int, int, int] | None] = {}
     for annotation in (annotation for drawing in drawings for annotation in drawing.annotations):
         found = annotation.class_name
         if found is not None and not is_ignored(found):
             colours[found] = colours.get(found) or annotation.colour
-    derived = [found for found in colours if ":" in found]
-    if not colours or derived:
-        what = f"the class {derived[0]!r} is a derived one" if derived else "no annotation has a class"
-        raise DataError(f"{name}: {what}", "Say what it means in a label map (--label-map; docs/data.md explains it).")
+    advice = "Say what it means in a label map (--label-map; docs/data.md explains it)."
+    if derived := [found for found in colours if ":" in found]:
+        raise DataError(f"{name}: the class {derived[0]!r} is a derived one", advice)
+    if not colours:
+        raise DataError(f"{name}: no annotation has a class", advice)
+    if len(colours) > MAX_CLASSES:
+        raise DataError(
+            f"{name}: annotations have {len(colours)} classes, and a model at most {MAX_CLASSES}",
+            "Join them in a label map (--label-map; docs/data.md explains it).",
+        )
+    if unprintable := [found for found in colours if not found.isprintable()]:
+        raise DataError(f"{name}: the class {unprintable[0]!r} contains control characters", advice)
     classes = [
         MappedClass(name=found, color=colours[found] or _COLOURS[k % len(_COLOURS)])
         for k, found in enumerate(sorted(colours))

@@ -1,10 +1,8 @@
-"""Annotations of one slide as areas with labels, and the labels of any rectangle of it."""
+"""The labels that annotations of a slide give to any rectangle of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import shapely
@@ -13,75 +11,29 @@ from shapely.geometry.base import BaseGeometry
 
 from sampath_wsi.errors import DataError
 from sampath_wsi.geometry import Box
-from sampath_wsi.qupath import Annotation, flat_parts, read_annotations
-from sampath_wsi.slides import SlideInfo
+from sampath_wsi.qupath.drawing import Drawing, is_ignored, is_region
+from sampath_wsi.qupath.shapes import flat_parts, polygonal
 from sampath_wsi.training.data.prepare.label_map import LabelMap
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """The annotations of one slide that have an area, with geometries in the slide's own level-0 pixels."""
-
-    path: Path
-    annotations: tuple[Annotation, ...]
-    warnings: tuple[str, ...]
-
-
-def read_drawing(path: Path, slide: SlideInfo) -> Drawing:
-    """Read the annotations of a slide into the slide's own frame (QuPath's begins at its bounds where it crops).
-
-    Points and lines, objects that are no annotations (detections, cells), and all outside the slide are left out,
-    with a warning each.
-
-    Raises
-    ------
-    DataError
-        If nothing with an area lies on the slide.
-    AnnotationError
-        If the file cannot be read.
-    """
-    found = read_annotations(path)
-    offset_level0_px = np.array(slide.qupath_offset_level0_px)
-    frame = shapely.box(0, 0, *slide.size_level0_px)
-    left_out = {"are no annotations": 0, "are points or lines": 0, "lie outside the slide": 0}
-    kept: list[Annotation] = []
-    for annotation in found:
-        polygons = [part for part in flat_parts(annotation.geometry) if part.area > 0]
-        area = polygons[0] if len(polygons) == 1 else shapely.union_all(polygons)
-        area = shapely.transform(area, lambda xy: xy + offset_level0_px)
-        if annotation.object_type != "annotation":
-            left_out["are no annotations"] += 1
-        elif area.is_empty:
-            left_out["are points or lines"] += 1
-        elif not area.intersects(frame):
-            left_out["lie outside the slide"] += 1
-        else:
-            kept.append(replace(annotation, geometry=area))
-    reasons = [f"{count} {reason}" for reason, count in left_out.items() if count]
-    if not kept:
-        because = f" ({', '.join(reasons)})" if reasons else ""
-        raise DataError(
-            f"{path}: of its {len(found)} objects none is an area on {slide.path.name}{because}",
-            "Check that it was drawn on this slide, and draw closed regions.",
-        )
-    warnings = [f"{path}: of {len(found)} objects {reason}: left out" for reason in reasons]
-    if repaired := sum(annotation.repaired for annotation in kept):
-        warnings.append(f"{path}: {repaired} annotations cross themselves and were mended")
-    return Drawing(path, tuple(kept), tuple(warnings))
-
-
 def label_drawing(drawing: Drawing, label_map: LabelMap) -> tuple[Painter, list[str]]:
-    """Give every area its label, and warn of the number of areas without a class, which are left out.
+    """Give every area its label, within ``Region*`` where there is one, and warn how many were left out.
+
+    A class of the label map is one whatever its name.
 
     Raises
     ------
     DataError
         Naming the file and a class that the label map does not know.
     """
-    areas, labels = [], []
+    areas, labels, regions, unclassified = [], [], list[BaseGeometry](), 0
     for annotation in drawing.annotations:
         name = annotation.class_name or label_map.unclassified
         if name is None:
+            unclassified += 1
+            continue
+        if is_region(name) and name not in label_map.label_of_name:
+            regions.append(annotation.geometry)
             continue
         label = label_map.label_of_name.get(name, 0 if is_ignored(name) else None)
         if label is None:
@@ -92,14 +44,11 @@ def label_drawing(drawing: Drawing, label_map: LabelMap) -> tuple[Painter, list[
             )
         areas.append(annotation.geometry)
         labels.append(label)
-    missing = len(drawing.annotations) - len(areas)
-    warnings = [f"{drawing.path}: {missing} annotations have no class: left out"] if missing else []
-    return Painter(areas, labels), warnings
-
-
-def is_ignored(name: str) -> bool:
-    """Return whether QuPath's convention (a trailing ``*``) says that a name is no class: ``Ignore*``, ``Region*``."""
-    return name.endswith("*")
+    limit = shapely.union_all(regions) if regions else None
+    beyond = sum(not area.intersects(limit) for area in areas) if limit is not None else 0
+    counted = ((unclassified, "have no class"), (beyond, "lie outside of Region*"))
+    warnings = [f"{drawing.path}: {count} annotations {what}: left out" for count, what in counted if count]
+    return Painter(areas, labels, limit), warnings
 
 
 class Painter:
@@ -110,12 +59,24 @@ class Painter:
     areas_level0_px
         Polygons and multipolygons, in the order of their file.
     labels
-        Label of each: 0 clears the areas below.
+        Label of each: 0 clears what lies below.
+    limit_level0_px
+        Nothing is labelled outside of it.
     """
 
-    def __init__(self, areas_level0_px: Sequence[BaseGeometry], labels: Sequence[int]) -> None:
+    def __init__(
+        self,
+        areas_level0_px: Sequence[BaseGeometry],
+        labels: Sequence[int],
+        limit_level0_px: BaseGeometry | None = None,
+    ) -> None:
         order = sorted(range(len(labels)), key=lambda k: -areas_level0_px[k].area)
-        self._areas = [areas_level0_px[k] for k in order]
+        limited = [
+            area if limit_level0_px is None else polygonal(area.intersection(limit_level0_px))
+            for area in areas_level0_px
+        ]
+        order = [k for k in order if not limited[k].is_empty]
+        self._areas = [limited[k] for k in order]
         self._labels = [labels[k] for k in order]
         self._tree = shapely.STRtree(self._areas)
 

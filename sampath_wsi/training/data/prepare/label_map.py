@@ -24,6 +24,7 @@ from sampath_wsi.training.data.prepared import DatasetInfo
 SHIPPED = Path(__file__).parent / "label_maps"
 Code = Annotated[int, Field(ge=0, lt=2**16)]
 _UNKNOWN = 255
+MAX_CLASSES = 254
 
 
 class MappedClass(TissueClass):
@@ -38,7 +39,7 @@ class LabelMap(Options):
 
     name: str
     """name of the data set"""
-    classes: Annotated[tuple[MappedClass, ...], Field(min_length=1, max_length=254)]
+    classes: Annotated[tuple[MappedClass, ...], Field(min_length=1, max_length=MAX_CLASSES)]
     """1 to 254 classes in the order of their labels, each with name, color, and at will codes and names"""
     mpp: PositiveFloat = 0.5
     """resolution in micrometres a pixel"""
@@ -53,7 +54,7 @@ class LabelMap(Options):
     instances: bool = False
     """whether the mask tells instances apart: 0 = background, any other code one of them"""
     ignored_names: tuple[str, ...] = ()
-    """annotations of these classes clear what lies below them; so do those whose class ends in ``*``"""
+    """annotations of these classes clear what lies below them; so do those that end in ``*`` (``Region*`` limits)"""
     unclassified: str | None = None
     """the class of annotations that have none; without it they are left out"""
     expected_images: dict[str, int] = Field(default_factory=dict)
