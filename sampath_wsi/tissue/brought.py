@@ -45,6 +45,8 @@ def read_mask(
             f"{path}: this tissue mask cannot be read: {error}", "Give a PNG or TIFF image."
         ) from error
     numbers = _single_channel(path, values)
+    if not values.size:
+        raise AnnotationError(f"{path}: this tissue mask has no pixels", "Give a PNG or TIFF image.")
     # NaN is neither above nor below 0.
     if numbers.dtype.kind not in "biuf" or not bool((numbers >= 0).all()):
         raise AnnotationError(
