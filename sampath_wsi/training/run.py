@@ -19,7 +19,7 @@ from sampath_wsi.model.checkpoints import read_checkpoint
 from sampath_wsi.stages import VERSIONS
 from sampath_wsi.training import require_extra
 from sampath_wsi.training.data.leakage import find_leakage
-from sampath_wsi.training.data.prepared import read_prepared
+from sampath_wsi.training.data.prepared import PreparedData, read_prepared
 from sampath_wsi.training.recipe import read_recipe
 from sampath_wsi.training.tiles import TrainingTiles
 
@@ -142,7 +142,11 @@ class Run:
     @property
     def _description(self) -> dict[str, object]:
         splits = "".join(f"{sample.sample},{sample.split}\n" for sample in self.data.samples)
-        samples = {"samples": len(self.data.samples), "splits_sha256": hashlib.sha256(splits.encode()).hexdigest()}
+        samples = {
+            "samples": len(self.data.samples),
+            "splits_sha256": hashlib.sha256(splits.encode()).hexdigest(),
+            "content_sha256": _content_of(self.data),
+        }
         data = self.data.info.model_dump(mode="json") | samples
         return {"recipe": self.recipe.model_dump(mode="json"), "data": data, "versions": {"train": VERSIONS["train"]}}
 
@@ -157,7 +161,8 @@ class Run:
             return None
         if difference := _difference(self._described, self._description):
             raise ConfigError(
-                f"the run in {self.out} has another recipe or other data ({difference})", "Name another folder."
+                f"the run in {self.out} has another recipe or other data ({difference})",
+                "Name another folder, or delete this one to begin anew.",
             )
         return self.last
 
@@ -205,6 +210,15 @@ def read_last(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or not all(key in record for key in _IN_LAST):
         raise ModelError(f"{path}: not a checkpoint that a training run can go on from", remedy)
     return record
+
+
+def _content_of(data: PreparedData) -> str:
+    """Return a digest of all labels, which people correct, and of the sizes of the images, which are compressed."""
+    digest = hashlib.sha256()
+    for sample in data.samples:
+        digest.update(f"{sample.sample} {(data.folder / sample.image).stat().st_size} ".encode())
+        digest.update((data.folder / sample.label).read_bytes())
+    return digest.hexdigest()
 
 
 def _version_of(described: Path) -> int:

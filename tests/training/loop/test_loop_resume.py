@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sampath_wsi.cli.dry_run import say_training
 from sampath_wsi.errors import ConfigError, ModelError
@@ -141,6 +144,12 @@ def test_what_cannot_be_resumed_is_said_in_one_line(data: Path, tmp_path: Path) 
     splits.write_text("sample,split\ns0,train\ns1,train\ns5,val\n")
     with pytest.raises(ConfigError, match=r"\(data\.samples\)"):
         run_training(recipe, data, run, splits=splits, resume=True)
+
+    corrected = shutil.copytree(data, tmp_path / "corrected")
+    label = next((corrected / "labels").iterdir())
+    Image.fromarray(np.zeros_like(np.asarray(Image.open(label)))).save(label)
+    with pytest.raises(ConfigError, match=r"\(data\.content_sha256\)\. Name another folder, or delete this one"):
+        run_training(recipe, corrected, run, resume=True)
 
     other = tmp_path / "other"
     run_training(recipe, data, other, overrides=("architecture.decoder_dim=16",))
