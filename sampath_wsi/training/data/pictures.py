@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from sampath_wsi.errors import DataError
 
+# What becomes RGB without a guess. Of 16 bits nobody says which value is white, of CMYK which ink.
+_PICTURE_MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "YCbCr")
+_PICTURE_RULE = "Convert it to RGB with 8 bits a channel."
+_ORIENTATION, _PHOTOMETRIC, _MIN_IS_WHITE = 274, 262, 0
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 _CODE_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
 # Regions of BCSS reach 10^8 pixels, which Pillow would take for an attack; ten times as many are still refused.
@@ -21,9 +25,55 @@ _AGAIN = "Download or copy it again."
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Return an image as ``(H, W, 3)``; DataError if it cannot be read."""
+    """Return a picture as ``(H, W, 3)``; DataError if it cannot be read, see :func:`to_rgb`."""
     with _opened(path) as image:
+        return to_rgb(image, path)
+
+
+def to_rgb(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint8]:
+    """Return an opened picture as ``(H, W, 3)``: what is transparent is white, of grey all channels are equal.
+
+    Raises
+    ------
+    DataError
+        See :func:`check_picture`.
+    """
+    check_picture(image, path)
+    if not image.has_transparency_data:
         return np.asarray(image.convert("RGB"))
+    above = image.convert("RGBA")
+    white = Image.new("RGBA", above.size, "white")
+    return np.asarray(Image.alpha_composite(white, above).convert("RGB"))
+
+
+def check_picture(image: ImageFile.ImageFile, path: Path) -> None:
+    """Raise DataError for a picture with 16 bits a channel, of other colours than grey and RGB, or to be turned.
+
+    It must not have been loaded yet.
+    """
+    if ";16" in str([tile.args for tile in image.tile]) or image.mode.startswith(("I", "F")):
+        raise DataError(f"{path}: a picture of more than 8 bits a channel", _PICTURE_RULE)
+    if image.mode not in _PICTURE_MODES:
+        raise DataError(f"{path}: a picture with the mode {image.mode}", _PICTURE_RULE)
+    _check_upright(image, path)
+
+
+def _tag(image: ImageFile.ImageFile, tag: int) -> int | None:
+    """Return a tag of TIFF or EXIF data, if there is one."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return None  # Pillow would read all pixels to look for EXIF data at the end.
+    try:
+        return image.getexif().get(tag)
+    except Exception:  # Damaged EXIF data raise whatever the parser meets; they say nothing then.
+        return None
+
+
+def _check_upright(image: ImageFile.ImageFile, path: Path) -> None:
+    if (orientation := _tag(image, _ORIENTATION)) in range(2, 9):
+        raise DataError(
+            f"{path}: is to be turned or mirrored (EXIF orientation {orientation})",
+            "Save picture and mask upright, without that tag: nothing tells whether both were turned.",
+        )
 
 
 def read_codes(path: Path) -> NDArray[np.integer]:
@@ -32,9 +82,15 @@ def read_codes(path: Path) -> NDArray[np.integer]:
     Raises
     ------
     DataError
-        If it cannot be read, or has several channels.
+        If it cannot be read, has several channels, or cannot hold codes: JPEG changes them, and of a TIFF whose white
+        is 0 nobody knows whether they were stored so or shall be seen so.
     """
     with _opened(path) as image:
+        if image.format == "JPEG":
+            raise DataError(f"{path}: a mask in JPEG, which changes codes", "Export it as PNG.")
+        if image.format == "TIFF" and _tag(image, _PHOTOMETRIC) == _MIN_IS_WHITE:
+            raise DataError(f"{path}: a mask whose white is 0", "Export it as PNG, or as a TIFF whose black is 0.")
+        _check_upright(image, path)
         codes, mode = np.asarray(image), image.mode
     if mode not in _CODE_MODES:
         raise DataError(f"{path}: a mask with the mode {mode}", "A mask of codes has one channel.")
@@ -42,7 +98,7 @@ def read_codes(path: Path) -> NDArray[np.integer]:
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
+def open_picture(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open an image of up to 2**30 pixels; errors are Pillow's."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, _MAX_PIXELS
     try:
@@ -53,10 +109,12 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     try:
         with open_picture(path) as image:
             yield image
+    except DataError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read ({error})", _AGAIN) from error
 

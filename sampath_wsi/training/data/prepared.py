@@ -30,7 +30,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import DataError
-from sampath_wsi.training.data.pictures import open_picture, read_table
+from sampath_wsi.training.data.pictures import check_picture, open_picture, read_table, to_rgb
 
 TRAIN, VAL, TEST = "train", "val", "test"
 # Of the maps beside an image: its name, the modes that Pillow may give it, and the required ones in words.
@@ -99,7 +99,7 @@ class PreparedData:
             If a file is damaged or an unknown label occurs.
         """
         with self._reading(sample), open_picture(self.folder / sample.image) as image:
-            pixels = np.asarray(image.convert("RGB"))
+            pixels = to_rgb(image, self.folder / sample.image)
         with self._reading(sample), open_picture(self.folder / sample.label) as label:
             labels = np.asarray(label)
         if labels.size and labels.max() > len(self.info.classes):
@@ -199,7 +199,7 @@ def _split_anew(samples: tuple[Sample, ...], path: Path) -> tuple[Sample, ...]:
 
 def _check_files(folder: Path, sample: Sample) -> tuple[int, int]:
     """Check that the files of a sample are there and fit each other; return its width and height."""
-    size, _ = _size_and_mode(folder / sample.image, sample)
+    size, _ = _size_and_mode(folder / sample.image, sample, is_picture=True)
     for name, (what, modes, rule) in ((sample.label, _LABELS), (sample.instances, _INSTANCES)):
         if not name:
             continue
@@ -217,9 +217,11 @@ def _check_files(folder: Path, sample: Sample) -> tuple[int, int]:
     return size
 
 
-def _size_and_mode(path: Path, sample: Sample) -> tuple[tuple[int, int], str]:
+def _size_and_mode(path: Path, sample: Sample, *, is_picture: bool = False) -> tuple[tuple[int, int], str]:
     try:
         with open_picture(path) as image:
+            if is_picture:
+                check_picture(image, path)
             return image.size, image.mode
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(f"sample {sample.sample}: {path} is missing", "Prepare the data again.") from error

@@ -72,6 +72,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: _save(np.zeros((16, 15), np.uint8), f / "labels" / "s3.png"),
         "sample s3: the image is 16 x 16 px and the label image 15 x 16 px",
     ),
+    "CMYK": (
+        lambda f: Image.new("CMYK", (16, 16)).save(f / "images" / "s1.png", "TIFF"),
+        r"s1\.png: a picture with the mode CMYK",
+    ),
     "mode": (lambda f: _save(np.zeros((16, 16, 3), np.uint8), f / "labels" / "s0.png"), "has the mode RGB"),
 }
 

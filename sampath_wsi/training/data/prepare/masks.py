@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from sampath_wsi.errors import DataError
 from sampath_wsi.progress import Progress
@@ -97,11 +101,20 @@ def prepare_masks(
     ]
     tile_px = label_map.tile_px if tile_px is None else tile_px
     info = label_map.dataset_info(mpp, f"tiles of {tile_px} px" if tile_px else "whole images")
-    sources = {image.name: partial(_cut, image, label_map, tile_px) for image in images}
-    return write_prepared(out, info, sources, "images", warnings, progress)
+    binary: list[Path] = []
+    sources = {image.name: partial(_cut, image, label_map, tile_px, binary) for image in images}
+    summary = write_prepared(out, info, sources, "images", warnings, progress)
+    if binary:
+        warning = (
+            f"{len(binary)} masks do not tell instances apart, the first is {binary[0]}: connected regions are taken "
+            "for instances, so that those which touch are one"
+        )
+        summary = replace(summary, warnings=(warning, *summary.warnings))
+    return summary
 
 
-def _cut(source: MaskedImage, label_map: LabelMap, tile_px: int) -> Iterator[LabelledImage]:
+def _cut(source: MaskedImage, label_map: LabelMap, tile_px: int, binary: list[Path]) -> Iterator[LabelledImage]:
+    """Yield the tiles of an image; a mask of one code in several regions is added to ``binary``."""
     image, codes = read_rgb(source.image), read_codes(source.mask)
     if image.shape[:2] != codes.shape:
         raise DataError(
@@ -112,6 +125,10 @@ def _cut(source: MaskedImage, label_map: LabelMap, tile_px: int) -> Iterator[Lab
     labels = label_map.encode(codes, source.mask)
     if not labels.any():
         return
+    instances = codes if label_map.instances else None
+    if instances is not None and (regions := _regions_of_binary(codes, source.mask)) is not None:
+        instances = regions
+        binary.append(source.mask)
     height, width = labels.shape
     side = tile_px or max(width, height)
     for x, y in cover(width, height, side):
@@ -122,11 +139,26 @@ def _cut(source: MaskedImage, label_map: LabelMap, tile_px: int) -> Iterator[Lab
             labels[part],
             source.group,
             source.split,
-            codes[part] if label_map.instances else None,
+            None if instances is None else instances[part],
             field=source.name,
             x_px=x,
             y_px=y,
         )
+
+
+def _regions_of_binary(codes: NDArray[np.integer], where: Path) -> NDArray[np.integer] | None:
+    """Return the connected regions (also by corners) of a mask of one code besides 0, numbered from 1.
+
+    None if it has several codes, which then tell instances apart, or a single region.
+    """
+    inside = codes > 0
+    found = codes[inside]
+    if not found.size or found.min() != found.max():
+        return None
+    regions, count = ndimage.label(inside, np.ones((3, 3)))
+    if count >= 2**16:
+        raise DataError(f"{where}: its one code has {count} regions", "Instances are at most 65535: clean the mask.")
+    return regions if count > 1 else None
 
 
 # --- BCSS -------------------------------------------------------------------------------------------------------------
