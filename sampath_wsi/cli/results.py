@@ -17,6 +17,7 @@ from sampath_wsi.results import RunResults, SlideResults
 
 if TYPE_CHECKING:
     from sampath_wsi.cohort.table import SlideOutcome
+    from sampath_wsi.model.card import ModelCard
 
 # So many failures are printed with their reasons, and so many warnings.
 _MOST_REASONS = 20
@@ -89,17 +90,19 @@ def cohort(
 
     settings = _read_settings(config)
     outcomes = read_cohort(read_slides(slides), results, settings)
-    write_cohort(outcomes, out)
+    card = None
     try:
+        if model:
+            from sampath_wsi.model.zoo import installed_card
+
+            card = installed_card(model)
         if page is not None:
             from sampath_wsi.cohort.page import write_page
-            from sampath_wsi.model.card import CARD_NAME, ModelCard
-            from sampath_wsi.model.zoo import resolve_model
 
-            card = ModelCard.read(resolve_model(model) / CARD_NAME) if model else None
             write_page(outcomes, results, page, table=out, card=card, config=settings)
     finally:
-        print_outcomes(outcomes, results, table=out, page=page)
+        write_cohort(outcomes, out, card)
+        print_outcomes(outcomes, results, table=out, page=page, card=card)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(2)
 
@@ -117,14 +120,22 @@ def _read_settings(config: str | None) -> dict[str, object] | None:
 
 
 def print_outcomes(
-    outcomes: Sequence[SlideOutcome], results: Path, *, table: Path, page: Path | None, took: str = ""
+    outcomes: Sequence[SlideOutcome],
+    results: Path,
+    *,
+    table: Path,
+    page: Path | None,
+    card: ModelCard | None = None,
+    took: str = "",
 ) -> None:
-    """Print the last lines of a run: how many slides are done, which are not and why, warnings, where everything is.
+    """Print the last lines of a run: how many slides are done, which are not and why, warnings, models, places.
 
     Of ``results``, ``table`` and ``page`` only those that exist are named.
 
     Parameters
     ----------
+    card
+        That of the model, which says what the model cannot do.
     took
         The time it took, as the first line tells it: ``", after 2 min"``.
     """
@@ -137,6 +148,8 @@ def print_outcomes(
     if warned:
         print(f"{len(warned)} of {len(outcomes)} with warnings:")
         _print_reasons([f"{outcome.slide}: {'; '.join(outcome.warnings)}" for outcome in warned])
+    for name, limits in dict.fromkeys((each.summary.model, each.limits(card)) for each in outcomes if each.summary):
+        print(f"  {'Model':11} {name}{': ' if limits else ''}{limits}")
     run = RunResults(results)
     places = {
         "Page": page if page is not None and page.exists() else None,

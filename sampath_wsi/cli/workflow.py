@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from sampath_wsi.cli.help import Command
 from sampath_wsi.cli.options import complete_model
 from sampath_wsi.cli.results import print_outcomes, shown_from
 from sampath_wsi.errors import ConfigError
+from sampath_wsi.results import RunResults
 
 if TYPE_CHECKING:
     from sampath_wsi.cohort.table import SlideOutcome
@@ -56,7 +58,7 @@ def run(
         str | None,
         typer.Option(
             "--model",
-            help="Name of a model in the zoo, or path of a bundle; default: demo.",
+            help="Name of a model in the zoo, or path of a bundle; for demonstration slides demo is the default.",
             autocompletion=complete_model,
         ),
     ] = None,
@@ -75,15 +77,21 @@ def run(
         str | None,
         typer.Option("--profile", help="Submit to a cluster: slurm, lsf, pbs, sge, kubernetes, or a folder."),
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite results of another model in the output folder.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, slide by slide.")] = False,
 ) -> None:
     """Segment all slides: the whole workflow, which goes on where it was cut off. What follows -- is for Snakemake.
 
-    Example: sampath-wsi run --slides 'data/*.svs' --out results
+    Example: sampath-wsi run --slides 'data/*.svs' --model glas-tiny --out results
     """
+    from sampath_wsi.runs.chosen_model import check_folder
     from sampath_wsi.runs.plan import plan_run, profile_path
 
     plan = plan_run([*([slides] if slides else []), *(more or [])], out, model, config or (), config_file)
+    if not replace:
+        check_folder(plan.out, plan.card)
     options = {
         "cores": cores,
         "gpus": gpus,
@@ -125,13 +133,14 @@ def _run(plan: RunPlan, options: dict[str, Any]) -> None:
     begun = time.monotonic()
     with held_folder(plan.out) as lock:
         command = snakemake_command(plan.out, plan.write(plan.out), **options)
-        print(f"{_of(plan)} -> {_short(plan.out)}", flush=True)
+        _print_beginning(plan)
         silent = not options["further"]
         environment = {**snakemake_environment(os.environ), RUN_FROM: str(Path.cwd())}
         code = run_snakemake(command, environment, lock=lock, silent=silent)
     outcomes = _outcomes(plan)
     shown, took = _short(plan.out), f", after {duration(time.monotonic() - begun)}"
-    print_outcomes(outcomes, shown, table=shown / "cohort.tsv", page=shown / "cohort.html", took=took)
+    run = RunResults(shown)
+    print_outcomes(outcomes, shown, table=run.table, page=run.page, card=plan.card, took=took)
     if code:
         raise typer.Exit(1 if all(outcome.state == "done" for outcome in outcomes) else 2)
 
@@ -156,7 +165,7 @@ def _show_plan(plan: RunPlan, options: dict[str, Any]) -> None:
         if code:
             raise typer.Exit(2)
         jobs = json.loads(planned.read_text(encoding="utf-8"))
-    print(f"{_of(plan)} -> {_short(plan.out)}")
+    _print_beginning(plan)
     width = max(len(row.slide) for row in plan.rows)
     for row in plan.rows:
         steps = [_step(job) for job in jobs if job["slide"] == row.slide]
@@ -170,9 +179,13 @@ def _step(job: dict[str, str]) -> str:
     return f"{job['step']} ({why[0]})" if why else job["step"]
 
 
-def _of(plan: RunPlan) -> str:
+def _print_beginning(plan: RunPlan) -> None:
     count = len(plan.rows)
-    return f"{count} slide{'s' if count > 1 else ''}, model {plan.config['model']}"
+    model = plan.config["model"]
+    print(f"{count} slide{'s' if count > 1 else ''}, model {model} -> {_short(plan.out)}")
+    if plan.card.limits:
+        print(f"  {plan.card.name}: {plan.card.limits}")
+    sys.stdout.flush()
 
 
 def _outcomes(plan: RunPlan) -> list[SlideOutcome]:

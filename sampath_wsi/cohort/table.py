@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,10 +21,13 @@ from sampath_wsi.options import Config, load_config
 from sampath_wsi.results import RunResults, SlideResults
 from sampath_wsi.runs.sheet import SheetRow
 
+if TYPE_CHECKING:
+    from sampath_wsi.model.card import ModelCard
+
 # Characters that a spreadsheet begins a formula with.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
-_OWN_COLUMNS = ("tiles", "tissue_mm2", "mpp", "mpp_source", "model", "device", "seconds", "warnings")
+_OWN_COLUMNS = ("tiles", "tissue_mm2", "mpp", "mpp_source", "model", "model_limits", "device", "seconds", "warnings")
 
 State = Literal["failed", "unfinished", "done"]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -114,6 +117,11 @@ class SlideOutcome:
     def warnings(self) -> tuple[str, ...]:
         """Warnings about the result; empty without a result."""
         return self.summary.warnings if self.summary else ()
+
+    def limits(self, card: ModelCard | None) -> str:
+        """Return what the slide's model cannot do, in a sentence; empty if the card is another model's, or none."""
+        known = card and self.summary and card.weights_sha256 == self.summary.weights_sha256
+        return card.limits if card and known else ""
 
 
 def read_cohort(
@@ -213,22 +221,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def write_cohort(outcomes: Sequence[SlideOutcome], out: Path) -> None:
-    """Write the cohort's table (tab-separated), a row a slide in the order given."""
-    write_table(out, [_cells(outcome) for outcome in outcomes], delimiter="\t", shown=_as_text)
+def write_cohort(outcomes: Sequence[SlideOutcome], out: Path, card: ModelCard | None = None) -> None:
+    """Write the cohort's table (tab-separated), a row a slide in the order given; with what its model cannot do."""
+    write_table(out, [_cells(outcome, outcome.limits(card)) for outcome in outcomes], delimiter="\t", shown=_as_text)
 
 
-def _cells(outcome: SlideOutcome) -> dict[str, str]:
+def _cells(outcome: SlideOutcome, limits: str) -> dict[str, str]:
     """Return a slide's cells by column; a column of the sheet that is called like one of ours takes another name."""
     summary = outcome.summary
     first = {"slide": outcome.slide, "status": "ok" if summary else "failed", "reason": outcome.reason}
-    numbers = {} if summary is None else _numbers(summary)
+    numbers = {} if summary is None else _numbers(summary, limits)
     own = {*first, *numbers, *_OWN_COLUMNS}
     extra = {f"{name} (sheet)" if name in own else name: cell for name, cell in outcome.extra.items()}
     return {**first, **extra, **numbers}
 
 
-def _numbers(summary: Summary) -> dict[str, str]:
+def _numbers(summary: Summary, limits: str) -> dict[str, str]:
     return {
         "tiles": str(summary.tiles),
         "tissue_mm2": f"{summary.tissue_mm2:.4f}",
@@ -237,6 +245,7 @@ def _numbers(summary: Summary) -> dict[str, str]:
         "mpp": f"{summary.mpp[0]:g}",
         "mpp_source": summary.mpp_source,
         "model": summary.model,
+        "model_limits": limits,
         "device": summary.device or "",
         "seconds": f"{summary.total_seconds:.1f}",
         "warnings": "; ".join(summary.warnings),

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sampath_wsi.classes import TissueClass
-from sampath_wsi.errors import ModelError
+from sampath_wsi.errors import ModelError, one_line
 from sampath_wsi.stores.provenance import ModelRecord
 
 CARD_NAME = "card.json"
@@ -249,6 +249,11 @@ class ModelCard(_Record):
         """The digest of what decides about the output besides weights and classes."""
         settings = self.model_dump(mode="json", include={"architecture", "mean", "std"})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def limits(self) -> str:
+        """The first sentence of its limitations, on one line, for the terminal and the table."""
+        return one_line(self.limitations.split(". ")[0]).rstrip(".")
 
     def write(self, path: Path) -> None:
         """Write the card as JSON."""

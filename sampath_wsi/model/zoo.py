@@ -11,7 +11,14 @@ from pathlib import Path
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.errors import ModelError
 from sampath_wsi.files import sha256 as sha256_of
-from sampath_wsi.model.card import CARD_NAME, Architecture, ModelCard, PathologyEncoderSpec, SamEncoderSpec
+from sampath_wsi.model.card import (
+    CARD_NAME,
+    WEIGHTS_NAME,
+    Architecture,
+    ModelCard,
+    PathologyEncoderSpec,
+    SamEncoderSpec,
+)
 from sampath_wsi.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -139,6 +146,21 @@ def resolve_model(name_or_path: str | Path) -> Path:
     raise ModelError(
         f"there is no model '{name}'", f"Give the path of a model's folder, or one of {', '.join(known_models())}."
     )
+
+
+def installed_card(name_or_path: str | Path) -> ModelCard:
+    """Return the card of a model that is here, with the SHA-256 of its weights filled in.
+
+    Raises
+    ------
+    ModelError
+        As :func:`resolve_model`, or if its card cannot be read.
+    """
+    path = resolve_model(name_or_path)
+    card = ModelCard.read(path / CARD_NAME)
+    if card.weights_sha256 or not (path / WEIGHTS_NAME).is_file():
+        return card
+    return card.model_copy(update={"weights_sha256": sha256_of(path / WEIGHTS_NAME)})
 
 
 def _folders() -> tuple[Path, Path]:

@@ -29,8 +29,10 @@ import yaml
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.files import written_aside
 from sampath_wsi.machine.facts import cores as usable_cores
-from sampath_wsi.model.zoo import resolve_model
+from sampath_wsi.model.card import ModelCard
+from sampath_wsi.model.zoo import installed_card, resolve_model
 from sampath_wsi.options import load_config, read_config, with_settings
+from sampath_wsi.runs.chosen_model import check_named
 from sampath_wsi.runs.sheet import FILES, SheetRow, collect_slides, write_slides
 
 _PACKAGE = Path(__file__).parents[1]
@@ -65,11 +67,14 @@ class RunPlan:
         The configuration without defaults; its paths count from ``out``.
     rows
         The slides, with paths in full.
+    card
+        That of the model.
     """
 
     out: Path
     config: dict[str, Any]
     rows: tuple[SheetRow, ...]
+    card: ModelCard
 
     def write(self, folder: Path) -> Path:
         """Write configuration and slides into the output folder, or another; returns the path of the configuration."""
@@ -85,14 +90,16 @@ class RunPlan:
 def plan_run(
     slides: Sequence[str], out: Path | None, model: str | None, settings: Sequence[str], config_file: Path | None
 ) -> RunPlan:
-    """Plan a run from the configuration, the sheet and the names of slides; nothing is written.
+    """Plan a run from the configuration, the sheet, the names of slides and the model's card; nothing is written.
 
     Parameters
     ----------
     slides
         A sample sheet, or files and patterns; if empty, the configuration's.
-    out, model
+    out
         None: the configuration's.
+    model
+        None: the configuration's; if that names none, `demo`, for demonstration slides alone.
     settings
         ``key=value`` of the configuration, parts of a key joined with dots.
 
@@ -110,6 +117,7 @@ def plan_run(
     rows = tuple(_with_full_paths(row) for row in collect_slides(words))
     if (place := Path(out or config.output)).is_file():
         raise ConfigError(f"--out: {place} is a file", "Name a folder, which is made if it is not there.")
+    check_named(model or given.get("model"), rows)
     folder = resolve_model(config.model)
     named = Path(config.model).exists()
     kept = {key: value for key, value in given.items() if value is not None}
@@ -117,6 +125,7 @@ def plan_run(
         out=Path(_full(out or config.output)),
         config={**kept, "slides": "", "output": ".", "model": _full(folder) if named else config.model},
         rows=rows,
+        card=installed_card(folder),
     )
 
 

@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 
 from sampath_wsi.cli import main
+from sampath_wsi.model.card import ModelCard
+from sampath_wsi.model.zoo import installed_models
 from sampath_wsi.runs import display as workflow_display
 from sampath_wsi.runs import process as workflow_process
 from sampath_wsi.runs.display import LogHandler
+from sampath_wsi.synthetic import make_slide
+
+LIMITS = "This model knows synthetic tissue only: it was never shown a real slide"
 
 
 class Snakemake:
@@ -65,12 +70,15 @@ def call(*words: str) -> int:
 
 
 def test_words_before_and_after_the_dashes(folder: Path, snakemake: Snakemake) -> None:
-    assert call("run", "--slides", "a.svs", "b.svs", "--gpus", "3", "--", "--forcerun", "stitch", "-p") == 0
+    assert (
+        call("run", "--model", "demo", "--slides", "a.svs", "b.svs", "--gpus", "3", "--", "--forcerun", "stitch", "-p")
+        == 0
+    )
     assert snakemake.command[-3:] == ["--forcerun", "stitch", "-p"]
     assert "gpu=3" in snakemake.command
     assert not snakemake.silent  # what was asked of Snakemake may print
     assert (folder / "results" / "slides.tsv").read_text().count(".svs") == 2
-    assert call("run", "a.svs") == 0
+    assert call("run", "--model", "demo", "a.svs") == 0
     assert snakemake.silent
 
 
@@ -78,9 +86,9 @@ def test_failed_slides_make_the_exit_code(
     folder: Path, snakemake: Snakemake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     snakemake.code, snakemake.records = 1, {"b": {"status": "failed", "error": "b.svs: the file is empty."}}
-    assert call("run", "--slides", "*.svs", "--out", "res") == 2
+    assert call("run", "--model", "demo", "--slides", "*.svs", "--out", "res") == 2
     said = capsys.readouterr().out
-    assert said.startswith("2 slides, model demo -> res\n0 of 2 slides are done, after ")
+    assert said.startswith(f"2 slides, model demo -> res\n  demo: {LIMITS}\n0 of 2 slides are done, after ")
     assert "  b: tile: b.svs: the file is empty.\n" in said
 
 
@@ -93,15 +101,64 @@ def test_a_plan_says_what_and_why(folder: Path, snakemake: Snakemake, capsys: py
         {"slide": "gone", "step": "tile", "reason": "Missing output files"},
         {"slide": "", "step": "cohort", "reason": ""},
     ]
-    assert call("run", "--slides", "s.tsv", "--dry-run") == 0
+    assert call("run", "--model", "demo", "--slides", "s.tsv", "--dry-run") == 0
     assert capsys.readouterr().out.splitlines() == [
         "3 slides, model demo -> results",
+        f"  demo: {LIMITS}",
         "  a     finished",
         "  b     vectorize (options changed), report",
         f"  gone  tile  ({folder}/c.svs does not exist)",
         "This was a dry run: nothing was done.",
     ]
     assert not (folder / "results").exists()
+
+
+def test_a_model_is_asked_for_but_of_demonstration_slides(
+    folder: Path, snakemake: Snakemake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", "a.svs") == 2
+    assert "no model is named, and these are not demonstration slides. Say --model and one of " in (
+        asked := capsys.readouterr().err
+    )
+    assert all(name in asked for name in installed_models())
+    assert "sampath-bcss" not in asked  # known, but not here
+    assert not (folder / "results").exists()
+    make_slide(folder / "demo.tif", width_px=512, height_px=512)
+    assert call("run", "demo.tif") == 0
+    assert capsys.readouterr().out.startswith(f"1 slide, model demo -> results\n  demo: {LIMITS}\n")
+    assert call("run", "demo.tif", "a.svs") == 2
+    for named in (["--config", "model=demo"], ["--config-file", "c.yaml"]):
+        (folder / "c.yaml").write_text("model: demo\n")
+        assert call("run", "a.svs", *named) == 0
+
+
+def test_results_of_another_model_are_not_overwritten_unasked(
+    folder: Path, snakemake: Snakemake, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "moved").symlink_to(tiny_model)
+    words = ("run", "--slides", "a.svs", "--out", "res", "--model")
+    snakemake.records = {"a": {"status": "ok"}}
+    assert call(*words, str(tiny_model)) == 0
+    snakemake.records = {}
+    for summary in (None, {"model": "tiny", "weights_sha256": ModelCard.read(tiny_model / "card.json").weights_sha256}):
+        if summary:
+            (folder / "res" / "slides" / "a" / "summary.json").write_text(json.dumps(summary))
+        assert call(*words, "moved") == 0
+        snakemake.command = []
+        capsys.readouterr()
+        for further in ([], ["--dry-run"]):
+            assert call(*words, "demo", *further) == 2
+            said = capsys.readouterr().err
+            assert "res: it holds results of the model tiny (weights " in said
+            assert "and demo (weights " in said
+            assert "or overwrite them with --replace." in said
+        assert snakemake.command == []
+    assert "model: demo" not in (folder / "res" / "config.yaml").read_text()
+    assert call(*words, "demo", "--replace") == 0
+    assert "model: demo" in (folder / "res" / "config.yaml").read_text()
+    # The weights of what is finished decide, not what was asked for last.
+    assert call(*words, "demo") == 2
+    assert call(*words, "moved") == 0
 
 
 def test_a_profile_is_copied_to_be_filled_in(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,19 +10,23 @@ from typer.testing import CliRunner
 
 from sampath_wsi.cli import app
 from sampath_wsi.cli.results import print_outcomes
-from sampath_wsi.cohort.table import SlideOutcome, Summary, read_cohort
+from sampath_wsi.cohort.table import SlideOutcome, Summary, read_cohort, write_cohort
 from sampath_wsi.files import write_json
+from sampath_wsi.model.card import ModelCard
+from sampath_wsi.model.zoo import ZOO_DIR
 from sampath_wsi.results import RunResults
 from sampath_wsi.runs.sheet import SheetRow
 
 
-def outcome(number: int, folder: Path, reason: str = "", warnings: tuple[str, ...] = ()) -> SlideOutcome:
+def outcome(
+    number: int, folder: Path, reason: str = "", warnings: tuple[str, ...] = (), weights: str = "0"
+) -> SlideOutcome:
     slide = f"s{number}"
     if reason:
         return SlideOutcome(slide, RunResults(folder).slide(slide), {}, "failed", reason)
     numbers = {"mpp": (0.5, 0.5), "mpp_source": "metadata", "model": "m", "tiles": 1, "tissue_mm2": 1.0, "classes": {}}
     summary = Summary.model_validate(
-        {"slide": slide, "file": "f", "weights_sha256": "0", "warnings": warnings, **numbers}
+        {"slide": slide, "file": "f", "weights_sha256": weights, "warnings": warnings, **numbers}
     )
     return SlideOutcome(slide, RunResults(folder).slide(slide), {}, "done", summary=summary)
 
@@ -37,11 +41,12 @@ def test_failures_are_named_and_all_places_that_exist(tmp_path: Path, capsys: py
         "1 of 2 slides are done.",
         "  s0: tile: no.",
         "Mend these slides or leave them out, then give the same command again: what is finished stays.",
+        "  Model       m",
         f"  Table       {table}",
         f"  For QuPath  {tmp_path}/slides/*/segmentation.geojson.gz",
     ]
     print_outcomes([outcome(1, tmp_path)], tmp_path, table=table, page=None, took=", after 2 s")
-    assert capsys.readouterr().out.startswith("1 of 1 slides are done, after 2 s.\n  Table ")
+    assert capsys.readouterr().out.startswith("1 of 1 slides are done, after 2 s.\n  Model       m\n  Table ")
 
 
 def test_of_many_failures_the_table_tells_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +69,20 @@ def test_warnings_stand_after_failures_on_the_terminal(tmp_path: Path, capsys: p
         "Mend these slides or leave them out, then give the same command again: what is finished stays.",
         "1 of 3 with warnings:",
         "  s1: the slide is dark; all is Tumor",
+        "  Model       m",
     ]
+
+
+def test_the_model_and_its_limits_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = ModelCard.read(ZOO_DIR / "demo" / "card.json")
+    outcomes = [outcome(1, tmp_path), outcome(2, tmp_path, weights=card.weights_sha256 or "")]
+    table = tmp_path / "cohort.tsv"
+    write_cohort(outcomes, table, card)
+    print_outcomes(outcomes, tmp_path, table=table, page=None, card=card)
+    limits = "This model knows synthetic tissue only: it was never shown a real slide"
+    assert capsys.readouterr().out.splitlines()[1:3] == ["  Model       m", f"  Model       m: {limits}"]
+    header, *rows = [line.split("\t") for line in table.read_text().splitlines()]
+    assert [dict(zip(header, row, strict=True))["model_limits"] for row in rows] == ["", limits]
 
 
 def test_show_tells_warnings_to_people_and_programs(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_paths_count_from_where_the_user_stands(folder: Path) -> None:
-    plan = plan_run(["x/*.svs"], Path("res"), None, [], None)
+    plan = plan_run(["x/*.svs"], Path("res"), "demo", [], None)
     assert plan.out == folder / "res"
     plan.write(plan.out)
     assert yaml.safe_load((folder / "res" / "config.yaml").read_text()) == {
@@ -49,13 +49,13 @@ def test_paths_count_from_where_the_user_stands(folder: Path) -> None:
 
 def test_a_pattern_the_shell_expanded_names_the_same_slides(folder: Path) -> None:
     words = sorted(str(path.relative_to(folder)) for path in (folder / "x").iterdir())
-    assert plan_run(words, None, None, [], None) == plan_run(["x/*.svs"], None, None, [], None)
-    assert [row.slide for row in plan_run(["x/c, d.svs"], None, None, [], None).rows] == ["c_d"]
+    assert plan_run(words, None, "demo", [], None) == plan_run(["x/*.svs"], None, "demo", [], None)
+    assert [row.slide for row in plan_run(["x/c, d.svs"], None, "demo", [], None).rows] == ["c_d"]
 
 
 def test_a_sheet_keeps_its_columns_and_gets_full_paths(folder: Path) -> None:
     (folder / "s.tsv").write_text("slide\tpath\tmpp\troi\tpatient\nA\tx/a.svs\t0.5\tr.geojson\tP 1\n")
-    plan = plan_run(["s.tsv"], None, None, [], None)
+    plan = plan_run(["s.tsv"], None, "demo", [], None)
     (row,) = plan.rows
     assert (row.path, row.roi, row.truth) == (f"{folder}/x/a.svs", f"{folder}/r.geojson", "")
     plan.write(folder / "copy")
