@@ -179,8 +179,10 @@ def _keep_only(object_type: str) -> Callable[[dict[str, object]], Json]:
     """Return a hook for JSON that replaces features of other types as soon as they are read."""
 
     def hook(fields: dict[str, object]) -> Json:
+        if fields.get("type") != "Feature":
+            return fields
         properties = fields.get("properties")
-        if fields.get("type") != "Feature" or not (properties is None or isinstance(properties, dict)):
+        if not (properties is None or isinstance(properties, dict)):
             return fields
         try:
             return fields if _object_type(fields, properties or {}) == object_type else _UNWANTED
