@@ -38,7 +38,7 @@ class TileOptions(Options):
     min_tissue_hole: Amount = 5000
     """smaller holes of the tissue are filled, in square micrometres"""
     max_magnification: Annotated[float, Field(ge=1)] = Field(default=4, json_schema_extra=MACHINE)
-    """slides whose finest resolution is more than this many times coarser than the model's are refused"""
+    """slides whose mpp is more than this many times the model's are refused"""
 
 
 class InferOptions(Options):
