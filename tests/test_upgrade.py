@@ -73,11 +73,12 @@ def test_commands_remake_changed_and_refuse_outdated_stores(
     }
     for command in commands.values():
         assert run(capsys, *command)[0] == 0
+    old = VERSIONS["tile"]
     monkeypatch.setitem(VERSIONS, "tile", 99)
     for name, refused in (("infer", tiles), ("stitch", probabilities)):
         code, _, error = run(capsys, *commands[name])
         assert code == 2
-        assert f"{refused}: version 3 of the stage 'tile' made it, this program has version 99. Run that" in error
+        assert f"{refused}: version {old} of the stage 'tile' made it, this program has version 99. Run that" in error
     for name, out in (("tile", tiles), ("infer", probabilities), ("stitch", segmentation)):
         caplog.clear()
         with caplog.at_level("INFO"):

@@ -1,4 +1,4 @@
-"""What people drew on a slide in QuPath, by the same rules wherever it is used.
+"""Annotations drawn on a slide in QuPath, by the same rules wherever they are used.
 
 Only annotations count. ``Region*`` limits: where there are some, nothing outside of them counts. Every other class with
 a trailing ``*`` (``Ignore*``) takes away.
