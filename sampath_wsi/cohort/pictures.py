@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from sampath_wsi.results import SlideResults
 from sampath_wsi.stages.report import edges, scale_bar
@@ -77,12 +77,12 @@ def embed(slide: SlideResults, budget_bytes: int) -> Picture | None:
     smallest = min(_SMALLEST_PX, max(photo.size))
     longest = max(smallest, min(longest, max(photo.size)))
     while True:
-        small = ImageOps.contain(photo, (longest, longest), Image.Resampling.BILINEAR)
+        small = _resized(photo, longest, Image.Resampling.BILINEAR)
         photo_bytes, layer_bytes = _jpeg(small), _layer(labels, small.size)
         if len(photo_bytes) + len(layer_bytes) <= budget_bytes or longest <= smallest:
             break
         longest = max(smallest, int(longest * 0.85))
-    icon = ImageOps.contain(small, (_ICON_PX, _ICON_PX), Image.Resampling.BOX)
+    icon = _resized(small, _ICON_PX, Image.Resampling.BOX)
     bar = scale_bar(small.width, width_um / small.width) if width_um else None
     return Picture(
         photo=_uri("jpeg", photo_bytes),
@@ -93,6 +93,12 @@ def embed(slide: SlideResults, budget_bytes: int) -> Picture | None:
         bar_percent=round(100 * bar[0] / width_um, 2) if bar else None,
         bar_text=bar[1] if bar else "",
     )
+
+
+def _resized(picture: Image.Image, longest_px: int, method: Image.Resampling) -> Image.Image:
+    """Return a picture whose longer side is ``longest_px``; the other one has at least a pixel."""
+    scale = longest_px / max(picture.size)
+    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), method)
 
 
 def _read_photo(path: Path, longest_px: int) -> Image.Image | None:

@@ -2,24 +2,29 @@ from __future__ import annotations
 
 import base64
 import html.parser
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sampath_wsi.classes import TissueClass
 from sampath_wsi.cohort.page import write_page
+from sampath_wsi.cohort.pictures import embed
 from sampath_wsi.cohort.table import read_cohort
 from sampath_wsi.files import write_json
 from sampath_wsi.model.card import ModelCard
 from sampath_wsi.model.zoo import ZOO_DIR
 from sampath_wsi.results import RunResults
 from sampath_wsi.runs.sheet import SheetRow
+from sampath_wsi.stages.report import label_picture
 
-from .cohorts import make_cohort, summary
+from .cohorts import CLASSES, make_cohort, summary
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}&amp;\u202egnp.exe\x00"
 
@@ -204,14 +209,29 @@ def test_pictures_of_many_slides_keep_to_the_budget(
 
 
 def test_the_scale_bar_is_as_long_as_it_says(tmp_path: Path) -> None:
-    from sampath_wsi.cohort.pictures import embed
-
     (row,) = make_cohort(tmp_path, ["done"])
     picture = embed(RunResults(tmp_path).slide(row.slide), 100_000)
     assert picture is not None
     # 960 px of 8 um: a quarter is 1.92 mm.
     assert picture.bar_text == "1 mm"
     assert picture.bar_percent == pytest.approx(100 * 1000 / (960 * 8), abs=0.01)
+
+
+@pytest.mark.parametrize("size", [(1, 960), (960, 2), (1, 1)])
+def test_slides_of_any_shape_have_a_picture(tmp_path: Path, size: tuple[int, int]) -> None:
+    rows = make_cohort(tmp_path, ["done", "done"])
+    results = RunResults(tmp_path).slide(rows[0].slide)
+    for file in (results.thumbnail, results.thumbnail_classes):
+        file.unlink()
+    Image.new("RGB", size, (200, 100, 150)).save(results.thumbnail)
+    label_picture(np.ones(size[::-1], np.uint8), CLASSES, size).save(results.thumbnail_classes, dpi=(3175, 3175))
+    assert len(page_of(tmp_path, rows).all("img", class_="photo")) == 2
+    picture = embed(results, 100_000)
+    assert picture is not None
+    assert picture.layer is not None
+    for uri in (picture.photo, picture.layer, picture.icon):
+        assert min(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).size) >= 1
+    assert min(picture.shown_px) >= 1
 
 
 def test_colours_are_the_models(tmp_path: Path) -> None:
