@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from sampath_wsi.files import write_json
 from sampath_wsi.stages.doubts import SlideLook, doubts_of_classes, doubts_of_slide
+from sampath_wsi.stages.report import write_summary
+
+from .vectorize.maps import write_segmentation
 
 GOOD = SlideLook(side_mm=20.0, mpp=0.5, mpp_model=0.5, tissue_share=0.3, brightness=240.0, colour=60.0)
 
@@ -45,3 +52,13 @@ def test_one_class_over_98_percent() -> None:
     assert warning == "98.1 % of the tissue is Tumor, over 98 %: look at the overlay"
     assert doubts_of_classes({"Gland": 100.0}) == []
     assert doubts_of_classes({"Tumor": 0.0, "Stroma": 0.0}) == []
+
+
+def test_a_class_that_covers_all_is_warned_of_in_the_summary(tmp_path: Path) -> None:
+    labels = np.ones((40, 40), np.uint8)
+    write_segmentation(tmp_path / "s.zarr", labels)
+    (warning,) = write_summary(tmp_path / "s.zarr", tmp_path / "run", tmp_path / "summary.json")
+    assert warning.startswith("100.0 % of the tissue is ")
+    write_json(tmp_path / "run" / "tile.json", {"warnings": ["dark"]})
+    write_summary(tmp_path / "s.zarr", tmp_path / "run", tmp_path / "summary.json")
+    assert json.loads((tmp_path / "summary.json").read_text())["warnings"] == ["dark", warning]
