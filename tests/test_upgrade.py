@@ -83,7 +83,7 @@ def test_commands_remake_changed_and_refuse_outdated_stores(
         caplog.clear()
         with caplog.at_level("INFO"):
             assert run(capsys, *commands[name])[0] == 0
-        assert f"{out}: made anew, since this differs: tile 3 and 99" in caplog.text
+        assert f"{out}: made anew, since this differs: tile {old} and 99" in caplog.text
 
 
 def test_an_unfinished_store_of_an_older_version_is_not_resumed(
