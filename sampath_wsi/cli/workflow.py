@@ -152,6 +152,7 @@ def _show_plan(plan: RunPlan, options: dict[str, Any]) -> None:
     from sampath_wsi.runs.display import PLANNED_JOBS
     from sampath_wsi.runs.plan import snakemake_command, snakemake_environment
     from sampath_wsi.runs.process import run_snakemake
+    from sampath_wsi.runs.sheet import FILES
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sampath-wsi-")))
@@ -169,8 +170,9 @@ def _show_plan(plan: RunPlan, options: dict[str, Any]) -> None:
     width = max(len(row.slide) for row in plan.rows)
     for row in plan.rows:
         steps = [_step(job) for job in jobs if job["slide"] == row.slide]
-        missing = "" if Path(row.path).exists() else f"  ({row.path} does not exist)"
-        print(f"  {row.slide:{width}}  {', '.join(steps) or 'finished'}{missing}")
+        missing = [path for name in FILES if (path := getattr(row, name)) and not Path(path).exists()]
+        notes = "".join(f"  ({path} does not exist)" for path in missing)
+        print(f"  {row.slide:{width}}  {', '.join(steps) or 'finished'}{notes}")
     print("This was a dry run: nothing was done.")
 
 

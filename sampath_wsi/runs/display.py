@@ -159,4 +159,6 @@ def _reason(job: Job) -> str:
         lines = []
     own = [line for line in lines if line.startswith(_OWN)]
     said = one_line((own or lines or ["no reason was given"])[-1])
+    if said.startswith("KeyboardInterrupt"):  # Python's own message: the job was still importing
+        return "interrupted"
     return said.removeprefix(_OWN).removeprefix("error: ")

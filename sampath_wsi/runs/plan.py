@@ -26,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from sampath_wsi.classes import class_index
 from sampath_wsi.errors import ConfigError
 from sampath_wsi.files import written_aside
 from sampath_wsi.machine.facts import cores as usable_cores
@@ -119,14 +120,24 @@ def plan_run(
         raise ConfigError(f"--out: {place} is a file", "Name a folder, which is made if it is not there.")
     check_named(model or given.get("model"), rows)
     folder = resolve_model(config.model)
+    card = installed_card(folder)
+    if config.images.probability:
+        _check_class(card, config.images.probability)
     named = Path(config.model).exists()
     kept = {key: value for key, value in given.items() if value is not None}
     return RunPlan(
         out=Path(_full(out or config.output)),
         config={**kept, "slides": "", "output": ".", "model": _full(folder) if named else config.model},
         rows=rows,
-        card=installed_card(folder),
+        card=card,
     )
+
+
+def _check_class(card: ModelCard, name: str) -> None:
+    try:
+        class_index(card.classes, name)
+    except ConfigError as error:
+        raise ConfigError(f"config, images.probability: {error}") from None
 
 
 def _full(path: str | Path) -> str:

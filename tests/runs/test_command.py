@@ -161,6 +161,21 @@ def test_results_of_another_model_are_not_overwritten_unasked(
     assert call(*words, "moved") == 0
 
 
+def test_a_plan_names_missing_files_of_a_sheet(
+    folder: Path, snakemake: Snakemake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "s.tsv").write_text("slide\tpath\troi\na\ta.svs\tno.geojson\n")
+    snakemake.planned = []
+    assert call("run", "--slides", "s.tsv", "--model", "demo", "--dry-run") == 0
+    assert f"  a  finished  ({folder}/no.geojson does not exist)" in capsys.readouterr().out.splitlines()
+
+
+def test_a_class_that_the_model_lacks_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "--slides", "*.svs", "--model", "demo", "--config", "images.probability=Tumour") == 2
+    assert "config, images.probability: the model knows no class 'Tumour'" in capsys.readouterr().err
+    assert not (folder / "results").exists()
+
+
 def test_a_profile_is_copied_to_be_filled_in(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("profile", "lsf", "--out", "mine") == 0
     assert "run --profile ./mine" in capsys.readouterr().out
@@ -211,6 +226,14 @@ def test_a_line_a_step_and_the_reason_of_a_failure(handler: LogHandler, capsys: 
     assert said[0].startswith("a: tile, 0.0 s")
     assert said[1:] == ["b: tile FAILED: b.svs: the file is empty. (logs/b/tile.log)", "the disk is slow"]
     assert handler.shown.describe() == "1 of 9 steps (cohort)"
+
+
+def test_a_job_cut_off_while_it_starts_was_interrupted(handler: LogHandler, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("logs/b").mkdir(parents=True)
+    Path("logs/b/tile.log").write_text("Traceback (most recent call last):\nKeyboardInterrupt: \n")
+    handler.emit(job(2, "tile", "b"))
+    handler.emit(message("Error in rule tile", logging.ERROR, event="job_error", jobid=2))
+    assert "b: tile FAILED: interrupted (logs/b/tile.log)" in capsys.readouterr().err
 
 
 def test_a_long_run_says_how_long_it_takes_and_where_logs_lie(
