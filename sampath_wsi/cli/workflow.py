@@ -27,7 +27,6 @@ _CHANGES = {
     "Params have changed": "options changed",
     "Updated input files": "its input changed",
     "Set of input files has changed": "its inputs changed",
-    "Code has changed": "the program changed",
     "Forced execution": "forced",
 }
 

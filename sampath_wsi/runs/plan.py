@@ -178,6 +178,7 @@ def snakemake_command(
     words += ["--nolock", "--logger", "sampath"]
     # The options of profiles/default, which Snakemake would announce each time.
     words += ["--workflow-profile", "none", "--keep-going", "--rerun-incomplete"]
+    words += ["--rerun-triggers", "mtime", "params", "input", "software-env"]
     if profile:
         words += ["--profile", profile]
     if gpus is not None or not profile:

@@ -155,3 +155,14 @@ def test_the_workflow_makes_anew_what_changed(finished: Path, tmp_path: Path, st
     printed = run(tmp_path / "work", "--model", "model", "--dry-run", PYTHONPATH=path)
     found = re.sub(r" \(.*?\)", "", printed)
     assert re.findall(r"^  a +(.*)$", found, re.MULTILINE) == [expected]
+
+
+def test_inference_is_kept_where_only_words_changed(finished: Path, tmp_path: Path) -> None:
+    """Snakemake does the job again, and removes its output before: what the model computed must survive that."""
+    work = tmp_path / "work"
+    shutil.copytree(finished, work, symlinks=True)
+    (work / "s.tsv").write_text("slide\tpath\tmpp\na\ta.tif\t0.5x0.5\n")
+    run(work, "--model", "model")
+    record = json.loads((work / "r" / "slides" / "a" / "run" / "infer.json").read_text())
+    assert record["status"] == "ok"
+    assert (record["computed"], record["tiles"] > 0) == (0, True)

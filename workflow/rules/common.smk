@@ -50,6 +50,8 @@ SLIDE = RESULTS.slide("{slide}")
 LOGS = RESULTS.logs / "{slide}"
 BENCHMARKS = RESULTS.benchmarks / "{slide}"
 CONTENT = ContentKeys(RESULTS.folder / ".content.json")
+# Rules that write probabilities.
+INFERENCE = ("infer", "infer_join")
 # Files that rules of this workflow make; every other file of the sample sheet is its user's.
 MADE_HERE = {"data/demo/demo.tif", "data/demo/demo.truth.tif"}
 COHORT_FLAGS = as_flags(
@@ -181,14 +183,18 @@ def kept_stores():
 
 
 def keep_finished_inference():
-    """Before anything runs: keep the probabilities of jobs that ended well after Snakemake itself had been killed.
+    """Before anything runs: keep the probabilities of slides whose inference is to run again.
 
-    Snakemake takes them for incomplete and removes the output of a job before it does it again. But that file is written
-    last: with it a store is whole, and set aside it is what the job finds done. (Not where a file was forced by name.)
+    Snakemake removes the output of a job before it does it again, also where only the words of an option changed, or
+    where it was killed itself while the job ended well. But that file is written last: with it a store is whole, and set
+    aside it is what the job finds done, if all that decides is the same. (Not where a job was forced by name.)
     """
-    incomplete = set(workflow.dag.forcefiles) - set(workflow.dag_settings.forcerun)
-    for store in (RESULTS.slide(slide).probabilities for slide in SLIDES):
-        if str(store / "zarr.json") in incomplete and (store / "zarr.json").exists():
+    forced = {str(each) for each in workflow.dag_settings.forcerun}
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name not in INFERENCE or forced & {job.rule.name, *job.output}:
+            continue
+        store = RESULTS.slide(job.wildcards.slide).probabilities
+        if (store / "zarr.json").exists():
             try:
                 set_aside(store, [])
             except SampathError as error:
