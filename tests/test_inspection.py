@@ -74,6 +74,16 @@ def test_without_mpp_it_says_so_and_what_it_can(tmp_path: Path, tiny_model: Path
     assert "not square" in given.warnings[0]
 
 
+def test_a_slide_that_must_be_magnified_too_much_is_said(tmp_path: Path, tiny_model: Path) -> None:
+    report = inspect(blob_slide(tmp_path / "s.tif", mpp=3), model=str(tiny_model))
+    assert report.mpp == (3, 3)
+    assert report.tiles is None
+    assert report.warnings[-1].startswith("its finest resolution (3 um/px) is 6 times coarser than what the model was")
+    exported = inspect(write_slide(tmp_path / "d.tif", np.full((90, 90, 3), 245, np.uint8), mpp=25400 / 300))
+    assert exported.mpp is None
+    assert "84.6667 um/px, which no scanner has (7.62 x 7.62 mm). Give the true value as mpp" in exported.warnings[0]
+
+
 def test_a_slide_without_a_pyramid_or_tissue_warns(tmp_path: Path, tiny_model: Path) -> None:
     slide = write_slide(tmp_path / "empty.tif", np.full((400, 400, 3), 245, np.uint8))
     report = inspect(slide, model=str(tiny_model), large_px=1e4)
