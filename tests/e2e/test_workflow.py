@@ -81,6 +81,7 @@ def test_bad_slides_do_not_stop_the_others(first_run: tuple[Path, subprocess.Com
         assert rows[name]["patient"] == f"P-{name}"
         left = [p for p in (folder / "results" / "slides" / name).rglob("*") if p.is_file()]
         assert [p.name for p in left] == ["tile.json"], f"{name} left {left}"
+    assert rows["absurd"]["reason"].endswith("Give the true value in the column 'mpp' of the sample sheet.")
     for name in GOOD:
         assert rows[name]["status"] == "ok", rows[name]
         assert all((folder / "results" / "slides" / name / file).exists() for file in FILES)
