@@ -32,14 +32,14 @@ if Path(sys.orig_argv[1]).name == "sampath-wsi" and sys.orig_argv[2] == "infer":
     torch.cuda.get_device_name = lambda device: "pretended"
     begin = Predictor.__init__
 
-    def on_the_cpu(self, bundle, device, precision):
+    def on_the_cpu(self, bundle, device, *how):
         held.mkdir(exist_ok=True)
         (held / str(device.index)).touch(exist_ok=False)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 600
         while len(list(held.iterdir())) < 2:
             assert time.monotonic() < until, "the other job holds no GPU meanwhile"
             time.sleep(0.05)
-        begin(self, bundle, torch.device("cpu"), precision)
+        begin(self, bundle, torch.device("cpu"), *how)
 
     Predictor.__init__ = on_the_cpu
 """

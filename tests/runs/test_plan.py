@@ -180,7 +180,9 @@ def test_a_folder_is_one_runs_and_remembers_how_it_was_made(tmp_path: Path) -> N
 SNAKEMAKE = """
 import pathlib, signal, subprocess, sys, time
 job = subprocess.Popen(["sleep", "60"])
-subprocess.Popen(["sh", "-c", "trap '' INT TERM; sleep 0.7; touch ended"])  # finishes what it has in hand
+subprocess.Popen(["sh", "-c", "trap '' INT TERM; touch trapped; sleep 0.7; touch ended"])  # finishes its work
+while not pathlib.Path("trapped").exists():
+    time.sleep(0.01)
 def end(number, frame):
     pathlib.Path("received").write_text(f"{signal.Signals(number).name} {job.wait()}")
     sys.exit(1)
