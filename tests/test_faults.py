@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sampath_wsi.errors import SlideError, StoreError
 from sampath_wsi.qupath import ObjectWriter
 from sampath_wsi.slides import SlideReader
 
+from .cli.test_cli import run as command_line
 from .helpers import blob_slide, contents, tile, write_slide
 from .stages.vectorize.maps import CLASSES, natural_map, write_segmentation
 
@@ -45,13 +47,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_the_rerun_goes_on(small_disk: Path, tmp_path: Path, tiny_model: Path) -> None:
+def test_a_full_disk_is_one_line_and_the_rerun_goes_on(
+    small_disk: Path,
+    tmp_path: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     noise = np.random.default_rng(0).integers(0, 200, (900, 900, 3), dtype=np.uint8)
     slide = write_slide(tmp_path / "s.tif", noise)
     out, record = small_disk / "tiles.zarr", tmp_path / "tile.json"
     command = ("tile", slide, "--out", out, "--model", tiny_model, "--no-tissue", "--record", record)
     line = last_line(done := run(*command))
     assert done.returncode == 2
+    assert line.startswith(f"sampath-wsi: error: {out}: 64 tiles take about 0.00")
+    assert not list(small_disk.iterdir())
+    # As where others take the room meanwhile.
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
+        code, _, line = command_line(capsys, *command)
+    assert code == 2
     assert line.startswith(f"sampath-wsi: error: {out}")
     assert "No space left on device. Free some space there and run again: finished work is kept." in line
     assert "No space left" in json.loads(record.read_text())["error"]
