@@ -125,7 +125,9 @@ def test_a_run_on_slurm_gives_what_a_local_run_gives(tmp_path: Path, tiny_model:
     shared = shared_inference(tmp_path / "elsewhere", folder / "data" / "a.tif", tiny_model, slurm)
 
     local = working_folder(tmp_path / "local")
-    assert (done := snakemake(local, *options, cores=4)).returncode == 0, done.stderr
+    # With as many threads as the jobs had: the same bytes are promised for one machine and number of threads.
+    cores = min(4, os.cpu_count() or 1)
+    assert (done := snakemake(local, *options, cores=cores)).returncode == 0, done.stderr
     expected, found = results(local), results(folder)
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
