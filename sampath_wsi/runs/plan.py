@@ -172,7 +172,17 @@ def snakemake_command(
     further
         Options and targets that go to Snakemake as they are.
     """
-    words = [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile"), "--directory", str(out)]
+    # -P: a folder in which the user stands is no place for modules, such as that of a checkout called as the package.
+    words = [
+        sys.executable,
+        "-P",
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(WORKFLOW / "Snakefile"),
+        "--directory",
+        str(out),
+    ]
     words += ["--configfile", str(config), "--replace-workflow-config"]
     # The folder has a lock of this program's, which ends with the process: none that a killed run leaves behind.
     words += ["--nolock", "--logger", "sampath"]

@@ -226,3 +226,12 @@ def test_signals_reach_snakemake_and_its_jobs_once(
 
 def test_the_exit_code_is_snakemakes() -> None:
     assert run_snakemake([sys.executable, "-c", "raise SystemExit(3)"], os.environ) == 3
+
+
+def test_no_module_comes_from_where_the_user_stands(tmp_path: Path) -> None:
+    """A checkout called as the package lies below many a user's folder."""
+    (tmp_path / "sampath_wsi").mkdir()
+    command = snakemake_command(tmp_path / "out", tmp_path / "config.yaml")
+    program = "import sys; print('' in sys.path)"
+    found = subprocess.run([*command[:2], "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
